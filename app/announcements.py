@@ -1,0 +1,100 @@
+"""Tells those who wait for a job that it has ended.
+
+The ledger announces each end on one Redis stream; each process that has somebody waiting reads it in one thread, and wakes
+its own. Nothing depends on an announcement arriving: a waiter also looks by itself, and after a broken connection all look.
+"""
+
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import redis
+
+from app import logs
+from app.job import Job
+from app.settings import Settings
+from app.store import open_redis
+
+_BLOCK_MS = 2000  # how long one read waits; the socket timeout is above it
+_LOOK_AGAIN_S = 15.0  # how often a waiter looks by itself
+_PAUSE_S = 0.5  # between two tries to reach Redis
+
+
+class Announcements:
+    """Wakes waiters of this process. The reading thread starts with the first of them."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._waiters: dict[str, list[threading.Event]] = defaultdict(list)
+        self._lock = threading.Lock()
+        self._reader: threading.Thread | None = None
+        self._stopping = threading.Event()
+
+    @contextmanager
+    def waiter(self, job_id: str) -> Iterator[threading.Event]:
+        """An event that is set when the job may have ended. Enter before the job can end, or look once yourself."""
+        event = threading.Event()
+        with self._lock:
+            self._waiters[job_id].append(event)
+            if self._reader is None:
+                self._reader = self._begin()
+        try:
+            yield event
+        finally:
+            with self._lock:
+                self._waiters[job_id].remove(event)
+                if not self._waiters[job_id]:
+                    del self._waiters[job_id]
+
+    def wait(self, event: threading.Event, look: Callable[[], Job], *, timeout_s: float,
+             stopped: Callable[[], bool] = lambda: False, every_s: float = _LOOK_AGAIN_S) -> Job:
+        """Return the job when it has ended, or as it is after `timeout_s`, or once `stopped` says so (asked every
+        `every_s`)."""
+        end = time.monotonic() + timeout_s
+        job, looked_at = look(), time.monotonic()
+        while not job.state.terminal and (left_s := end - time.monotonic()) > 0 and not stopped():
+            if event.wait(min(left_s, every_s)) or time.monotonic() - looked_at >= _LOOK_AGAIN_S:
+                event.clear()
+                job, looked_at = look(), time.monotonic()
+        return job
+
+    def stop(self) -> None:
+        """End the reading thread."""
+        self._stopping.set()
+
+    def _begin(self) -> threading.Thread:
+        """Note where the stream ends now, then read on from there in a thread."""
+        client = open_redis(self._settings, timeout_s=_BLOCK_MS / 1000 + self._settings.redis_timeout_s)
+        thread = threading.Thread(target=self._read_for_ever, args=(client, _end_of(client)), daemon=True,
+                                  name="tandem-announcements")
+        thread.start()
+        return thread
+
+    def _read_for_ever(self, client: "redis.Redis[bytes]", last: bytes) -> None:
+        while not self._stopping.is_set():
+            try:
+                for _, entries in client.xread({"announcements": last}, block=_BLOCK_MS, count=1000) or []:
+                    last = entries[-1][0]
+                    self._wake(entry[b"id"].decode() for _, entry in entries)
+            except (redis.exceptions.RedisError, OSError) as exc:
+                logs.event("announcements_broken", why=str(exc))
+                self._stopping.wait(_PAUSE_S)
+                with self._lock:
+                    everyone = list(self._waiters)
+                self._wake(iter(everyone))
+
+    def _wake(self, job_ids: Iterator[str]) -> None:
+        with self._lock:
+            for job_id in job_ids:
+                for event in self._waiters.get(job_id, ()):
+                    event.set()
+
+
+def _end_of(client: "redis.Redis[bytes]") -> bytes:
+    try:
+        newest = client.xrevrange("announcements", count=1)
+    except (redis.exceptions.RedisError, OSError):
+        return b"$"  # what is announced meanwhile is found by looking again
+    return newest[0][0] if newest else b"0-0"

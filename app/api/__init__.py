@@ -1,0 +1,71 @@
+"""The gateway: a Flask application over the ledger. A roof: nothing else imports it.
+
+    gunicorn --worker-class gevent 'app.api:from_environment()'
+
+The hot path, submit and poll, does one Redis round trip; tokens are checked here, passwords in the auth worker.
+"""
+
+from dataclasses import dataclass
+from datetime import timedelta
+
+import redis
+from flask import Flask
+from flask_jwt_extended import JWTManager
+
+from app import logs, topology
+from app.accounts import Accounts
+from app.announcements import Announcements
+from app.api import auth, jobs, problems, service
+from app.api.caller import CallerCheck
+from app.api.pipeline import SharedPipeline
+from app.keyring import Keyring, load_keyring
+from app.ledger import Ledger
+from app.registry import Registry
+from app.settings import Settings
+from app.store import open_redis
+from app.topology import Topology
+
+ISSUER = "tandem"
+
+
+@dataclass(frozen=True, slots=True)
+class Gateway:
+    """What the blueprints are handed; it lies in `app.extensions["tandem"]`."""
+
+    settings: Settings
+    topology: Topology
+    client: "redis.Redis[bytes]"
+    ledger: Ledger
+    announcements: Announcements
+    registry: Registry
+    keyring: Keyring
+    check: CallerCheck
+
+
+def from_environment() -> Flask:
+    """Return the application for the process's environment; gunicorn calls this in each of its workers."""
+    settings, plan = topology.load()
+    logs.configure(settings.log_level)
+    return create_app(settings, plan)
+
+
+def create_app(settings: Settings, plan: Topology) -> Flask:
+    """Return the application. It connects to Redis with the first request that needs it."""
+    app = Flask("tandem", static_folder=None)
+    client = open_redis(settings)
+    keyring = load_keyring(settings.data_dir)
+    app.config.update(
+        MAX_CONTENT_LENGTH=settings.max_body_bytes,
+        JWT_ALGORITHM="EdDSA", JWT_PRIVATE_KEY=keyring.private_pem, JWT_PUBLIC_KEY=keyring.public_pem,
+        JWT_ENCODE_ISSUER=ISSUER, JWT_DECODE_ISSUER=ISSUER, JWT_ENCODE_AUDIENCE=ISSUER, JWT_DECODE_AUDIENCE=ISSUER,
+        JWT_ACCESS_TOKEN_EXPIRES=timedelta(seconds=settings.access_token_s), JWT_ENCODE_NBF=False)
+    JWTManager(app)
+    app.extensions["tandem"] = Gateway(
+        settings=settings, topology=plan, client=client, announcements=Announcements(settings), keyring=keyring,
+        ledger=Ledger(client, settings, evaluator=SharedPipeline(client, timeout_s=settings.redis_timeout_s)),
+        registry=Registry(client), check=CallerCheck(Accounts(client)))
+    problems.install(app)
+    app.register_blueprint(auth.blueprint)
+    app.register_blueprint(jobs.blueprint)
+    app.register_blueprint(service.blueprint)
+    return app

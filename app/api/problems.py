@@ -1,0 +1,78 @@
+"""Errors as RFC 9457 `application/problem+json`, and the request id on every response."""
+
+import re
+import secrets
+from typing import Any
+
+import msgspec
+from flask import Flask, Response, g, request
+from werkzeug.exceptions import HTTPException, MethodNotAllowed
+
+from app import logs
+from app.errors import CallerError, TandemError
+
+#: Seconds after which a caller may try again what failed for a passing reason.
+RETRY_AFTER_S = 2
+
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
+
+
+def install(app: Flask) -> None:
+    """Make every error of the application a problem."""
+    app.register_error_handler(TandemError, _ours)
+    app.register_error_handler(HTTPException, _werkzeugs)
+    app.register_error_handler(Exception, _unexpected)
+    app.after_request(_stamp)
+
+
+def request_id() -> str:
+    """The request's id: the caller's own `X-Request-Id` if it is a sane one, else a fresh one."""
+    if "request_id" not in g:
+        given = request.headers.get("X-Request-Id", "")
+        g.request_id = given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(8)
+    return str(g.request_id)
+
+
+def problem(status: int, code: str, title: str, detail: str, **members: Any) -> Response:
+    """Return a problem response. `members` are our own additions, such as `pointer`."""
+    body = {"type": f"/problems/{code}", "title": title, "status": status, "detail": detail, "instance": request.path,
+            "code": code, "request_id": request_id(), **members}
+    return Response(msgspec.json.encode(body), status, mimetype="application/problem+json")
+
+
+def _stamp(response: Response) -> Response:
+    response.headers["X-Request-Id"] = request_id()
+    return response
+
+
+def _ours(exc: TandemError) -> Response:
+    members = {"pointer": exc.pointer} if isinstance(exc, CallerError) and exc.pointer is not None else {}
+    response = problem(exc.status, exc.code, exc.title, str(exc), **members)
+    if exc.status == 503:
+        response.headers["Retry-After"] = str(RETRY_AFTER_S)
+    if exc.status == 401:
+        response.headers["WWW-Authenticate"] = 'Bearer realm="tandem"'
+    if exc.status >= 500:
+        logs.event("request_failed", request=request_id(), path=request.path, status=exc.status, why=str(exc))
+    return response
+
+
+def _werkzeugs(exc: HTTPException) -> Response:
+    status = exc.code or 500
+    title = exc.name
+    code = title.lower().replace(" ", "-")
+    detail = {
+        404: f"nothing is served at {request.path}; /openapi.json lists what is",
+        405: f"{request.method} is not among the methods of {request.path}",
+        413: "the body is larger than this gateway takes",
+    }.get(status, exc.description or title)
+    response = problem(status, code, title, detail)
+    if isinstance(exc, MethodNotAllowed) and exc.valid_methods:
+        response.headers["Allow"] = ", ".join(sorted(exc.valid_methods))
+    return response
+
+
+def _unexpected(exc: Exception) -> Response:
+    logs.event("request_crashed", exc_info=True, request=request_id(), path=request.path)
+    return problem(500, "internal-error", "Internal error",
+                   f"the gateway failed; its log has the reason under request id {request_id()}")

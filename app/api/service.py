@@ -1,0 +1,76 @@
+"""The gateway about itself: health, readiness, status for operators, and the OpenAPI document."""
+
+from typing import Any
+
+import redis
+from flask import Blueprint, Response
+
+from app.api import bodies, openapi
+from app.api.caller import operators_only
+from app.job import Service
+from app.ledger.scripts import unavailable
+
+blueprint = Blueprint("service", __name__)
+
+_READY_MARK_S = 60  # life of the key that a readiness check writes
+
+
+@blueprint.get("/healthz")
+def healthz() -> Response:
+    """Say that the process is alive; nothing else is asked."""
+    return bodies.json_response({"status": "alive"})
+
+
+@blueprint.get("/readyz")
+def readyz() -> Response:
+    """Say that jobs can be accepted: Redis takes a write. Raises `StoreUnavailable`."""
+    gateway = bodies.gateway()
+    try:
+        gateway.client.set("ready", gateway.settings.server or "gateway", ex=_READY_MARK_S)
+    except (redis.exceptions.RedisError, OSError) as exc:
+        raise unavailable(exc) from exc
+    return bodies.json_response({"status": "ready"})
+
+
+@blueprint.get("/v1/status")
+@operators_only
+def status() -> Response:
+    """Return the topology with its live workers and their pins as the kernel tells them, the queues, and the books."""
+    gateway = bodies.gateway()
+    try:
+        workers = gateway.registry.workers()
+        lengths = [gateway.client.llen(service.value) for service in Service]
+    except (redis.exceptions.RedisError, OSError) as exc:
+        raise unavailable(exc) from exc
+    census = gateway.ledger.census()
+    queues: dict[str, Any] = {
+        service.value: {"waiting": census.waiting[service], "woken": census.woken[service], "messages": length}
+        for service, length in zip(Service, lengths, strict=True)}
+    return bodies.json_response({
+        "profile": gateway.topology.profile.value,
+        "gateway": gateway.settings.server,
+        "servers": [{
+            "name": server.name, "gateway": str(server.gateway),
+            "workers": [{
+                "name": f"{spec.name}@{server.name}", "services": [service.value for service in spec.services],
+                "processors": [f"P{number}" for number in spec.processors], "concurrency": spec.concurrency,
+                "live": _live(workers, f"{spec.name}@{server.name}"),
+            } for spec in server.workers],
+        } for server in gateway.topology.servers],
+        "queues": queues, "delayed": census.delayed, "running": census.running,
+        "counts": census.counts, "balanced": census.balanced,
+    })
+
+
+@blueprint.get("/openapi.json")
+def openapi_document() -> Response:
+    """Return the OpenAPI 3.1 document."""
+    return bodies.json_response(openapi.document())
+
+
+def _live(workers: list[Any], name: str) -> dict[str, Any] | None:
+    """What the worker of that name says of itself, or None where none lives."""
+    for worker in workers:
+        if worker.name == name:
+            return {"pid": worker.pid, "cpus": list(worker.cpus), "slots": worker.slots, "busy": worker.busy}
+    return None

@@ -1,0 +1,191 @@
+"""Every error Tandem raises on purpose, as one tree.
+
+    TandemError
+    |- SettingsError            a setting or the topology file is wrong; lists every fault at once
+    |- CallerError              the request cannot be served as it is; trying again changes nothing
+    |  |- MalformedRequest 400, InvalidInput 422, PayloadTooLarge 413, UnsupportedMedia 415
+    |  |- Unauthenticated 401, Forbidden 403
+    |  |- JobUnknown 404, JobGone 410, IdempotencyMismatch 422, JobConflict 409
+    |  `- PromptTooLong 422     the prompt does not fit the model's context
+    |- StoreUnavailable 503     Redis cannot be reached, or cannot write; try again
+    |- EngineError              the model's side failed
+    |  |- EngineTransient       another attempt may succeed
+    |  |- EngineOutOfMemory     this request was too big for the memory there is now
+    |  `- EngineFailed          another attempt would fail in the same way
+    `- JobStopped               the job was cancelled or taken over while it ran; not a failure of the job
+
+Each class answers three questions: is another try worth it (`retryable`), whose fault is it (`fault`), and which
+HTTP status tells the caller so (`status`). Foreign exceptions are translated once, where the foreign library is called.
+"""
+
+from enum import StrEnum
+
+
+class Fault(StrEnum):
+    """Who has to change something for the error to go away."""
+
+    CALLER = "caller"
+    OURS = "ours"
+    ENGINE = "engine"
+
+
+class TandemError(Exception):
+    """Base of the tree. `code` is stable and for programs; the message is for people and says what to do next."""
+
+    code = "internal-error"
+    title = "Internal error"
+    status = 500
+    retryable = False
+    fault = Fault.OURS
+
+
+class SettingsError(TandemError):
+    """The environment or the topology file is wrong. `faults` holds every fault found, one sentence each."""
+
+    code = "bad-settings"
+    title = "Bad settings"
+
+    def __init__(self, faults: list[str]) -> None:
+        self.faults = faults
+        super().__init__("refusing to start; fix " + ("this:" if len(faults) == 1 else f"these {len(faults)} faults:")
+                         + "".join(f"\n  - {fault}" for fault in faults))
+
+
+class CallerError(TandemError):
+    """The request is at fault. `pointer` is a JSON pointer (RFC 6901) to the member at fault, "" for the whole body."""
+
+    code = "bad-request"
+    title = "Bad request"
+    status = 400
+    fault = Fault.CALLER
+
+    def __init__(self, message: str, *, pointer: str | None = None) -> None:
+        self.pointer = pointer
+        super().__init__(message)
+
+
+class MalformedRequest(CallerError):
+    """The body is not JSON, or a header cannot be read."""
+
+    code = "malformed-request"
+    title = "Malformed request"
+
+
+class InvalidInput(CallerError):
+    """The body is JSON but not what this call takes."""
+
+    code = "invalid-input"
+    title = "Invalid input"
+    status = 422
+
+
+class PayloadTooLarge(CallerError):
+    """The body is over the size limit."""
+
+    code = "payload-too-large"
+    title = "Payload too large"
+    status = 413
+
+
+class UnsupportedMedia(CallerError):
+    """The body is not declared as JSON."""
+
+    code = "unsupported-media-type"
+    title = "Unsupported media type"
+    status = 415
+
+
+class Unauthenticated(CallerError):
+    """No credentials, or they are wrong or expired."""
+
+    code = "unauthenticated"
+    title = "Unauthenticated"
+    status = 401
+
+
+class Forbidden(CallerError):
+    """The credentials are good but do not allow this."""
+
+    code = "forbidden"
+    title = "Forbidden"
+    status = 403
+
+
+class JobUnknown(CallerError):
+    """No such job for this caller."""
+
+    code = "job-unknown"
+    title = "Job unknown"
+    status = 404
+
+
+class JobGone(CallerError):
+    """The job existed; its record is past retention."""
+
+    code = "job-gone"
+    title = "Job past retention"
+    status = 410
+
+
+class IdempotencyMismatch(CallerError):
+    """The idempotency key was used before, with another body."""
+
+    code = "idempotency-mismatch"
+    title = "Idempotency key used with another body"
+    status = 422
+
+
+class PromptTooLong(CallerError):
+    """The prompt does not fit the model's context window."""
+
+    code = "prompt-too-long"
+    title = "Prompt too long"
+    status = 422
+
+
+class StoreUnavailable(TandemError):
+    """Redis cannot be reached or cannot write. Nothing was promised; the same request may be sent again."""
+
+    code = "store-unavailable"
+    title = "Store unavailable"
+    status = 503
+    retryable = True
+
+
+class EngineError(TandemError):
+    """The model's side failed."""
+
+    code = "engine-error"
+    title = "Engine error"
+    status = 502
+    fault = Fault.ENGINE
+
+
+class EngineTransient(EngineError):
+    """The engine failed in a way another attempt may not."""
+
+    code = "engine-transient"
+    title = "Engine failed for the moment"
+    retryable = True
+
+
+class EngineOutOfMemory(EngineError):
+    """The request did not fit the memory that was free; another attempt may find more."""
+
+    code = "engine-out-of-memory"
+    title = "Engine out of memory"
+    retryable = True
+
+
+class EngineFailed(EngineError):
+    """The engine refused or failed for good."""
+
+    code = "engine-failed"
+    title = "Engine failed"
+
+
+class JobStopped(TandemError):
+    """The running job is no longer ours: cancelled, past its deadline, or taken over after a lost lease."""
+
+    code = "job-stopped"
+    title = "Job stopped"

@@ -1,0 +1,156 @@
+"""What each service takes as `input`: the structs that validate a request, and from which OpenAPI is generated.
+
+Unknown members are refused. Sampling parameters carry OpenAI's names. The longest text is bounded by the gateway's limit
+on the body, and a prompt over the model's context is refused by the engine (`PromptTooLong`).
+"""
+
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta
+
+from app.errors import Forbidden, InvalidInput
+from app.job import Lane, Service
+
+Key = Annotated[str, Meta(min_length=1, max_length=200, pattern=r"^[A-Za-z0-9._:-]+$")]
+
+
+class Input(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """Base of all inputs."""
+
+
+class Message(Input):
+    """One turn of a conversation, in OpenAI's form."""
+
+    role: Literal["system", "user", "assistant"]
+    content: Annotated[str, Meta(min_length=1)]
+
+
+class Sampling(Input, kw_only=True):
+    """How tokens are picked. Temperature 0 is greedy."""
+
+    max_tokens: Annotated[int, Meta(ge=1, le=32_768)] = 256
+    temperature: Annotated[float, Meta(ge=0, le=2)] = 1.0
+    top_p: Annotated[float, Meta(gt=0, le=1)] = 1.0
+    seed: Annotated[int, Meta(ge=0, le=2**53)] | None = None
+    stop: Annotated[str, Meta(min_length=1)] | Annotated[
+        list[Annotated[str, Meta(min_length=1)]], Meta(max_length=4)] | None = None
+
+    @property
+    def stop_strings(self) -> list[str]:
+        """The stop strings as a list, whichever way they were given."""
+        if self.stop is None:
+            return []
+        return [self.stop] if isinstance(self.stop, str) else list(self.stop)
+
+
+class ModelInput(Sampling, kw_only=True):
+    """`model.generate`: either `messages` (through the model's chat template) or a bare `prompt`."""
+
+    messages: Annotated[list[Message], Meta(min_length=1)] | None = None
+    prompt: Annotated[str, Meta(min_length=1)] | None = None
+
+    def __post_init__(self) -> None:
+        if (self.messages is None) == (self.prompt is None):
+            raise ValueError("give either `messages` or `prompt`, and not both")
+
+
+class ChatInput(Sampling, kw_only=True):
+    """`chat.reply`: a turn of the caller's conversation `conversation`; the history before it is Tandem's to keep."""
+
+    conversation: Key
+    message: Annotated[str, Meta(min_length=1)]
+
+
+class CachePut(Input, tag_field="operation", tag="put"):
+    """`cache.put`: keep a JSON value for `ttl_s` seconds."""
+
+    key: Key
+    value: msgspec.Raw
+    ttl_s: Annotated[int, Meta(ge=1, le=604_800)] = 3600
+
+
+class CacheGet(Input, tag_field="operation", tag="get"):
+    """`cache.get`: read a value; `found` is false where there is none."""
+
+    key: Key
+
+
+class CacheDelete(Input, tag_field="operation", tag="delete"):
+    """`cache.delete`: forget a value; `deleted` is false where there was none."""
+
+    key: Key
+
+
+class QueuePublish(Input, tag_field="operation", tag="publish"):
+    """`queue.publish`: append a JSON message to the caller's topic; the newest 10,000 are kept."""
+
+    topic: Key
+    message: msgspec.Raw
+
+
+class QueueRead(Input, tag_field="operation", tag="read"):
+    """`queue.read`: the messages of the caller's topic that come after `after`, oldest first."""
+
+    topic: Key
+    after: Annotated[str, Meta(pattern=r"^\d{1,20}-\d{1,20}$")] = "0-0"
+    limit: Annotated[int, Meta(ge=1, le=1000)] = 100
+
+
+CacheInput = CachePut | CacheGet | CacheDelete
+QueueInput = QueuePublish | QueueRead
+
+#: Services that callers may name in `POST /v1/jobs`, and what they take.
+INPUTS: dict[Service, Any] = {
+    Service.MODEL: ModelInput, Service.CHAT: ChatInput, Service.CACHE: CacheInput, Service.QUEUE: QueueInput,
+}
+
+
+class JobRequest(Input, kw_only=True):
+    """The body of `POST /v1/jobs`."""
+
+    service: Service
+    input: msgspec.Raw
+    lane: Lane = Lane.STANDARD
+    deadline_s: Annotated[float, Meta(gt=0, le=604_800)] | None = None
+
+
+_request_decoder = msgspec.json.Decoder(JobRequest)
+_input_decoders = {service: msgspec.json.Decoder(kind) for service, kind in INPUTS.items()}
+
+
+def read_request(body: bytes) -> tuple[JobRequest, Any]:
+    """Validate a body, and return the request with its decoded input.
+
+    Raises `InvalidInput` with a JSON pointer to the member at fault. `body` must be JSON already known to parse, or
+    `msgspec.DecodeError` is raised.
+    """
+    try:
+        request = _request_decoder.decode(body)
+    except msgspec.ValidationError as exc:
+        raise invalid(exc) from exc
+    decoder = _input_decoders.get(request.service)
+    if decoder is None:
+        raise Forbidden(f"jobs of the service '{request.service}' are not submitted directly; "
+                        "log in with POST /v1/auth/login", pointer="/service")
+    try:
+        return request, decoder.decode(request.input)
+    except msgspec.ValidationError as exc:
+        raise invalid(exc, under="/input") from exc
+
+
+def task_name(service: Service, decoded: Any) -> str:
+    """Return the Celery task that runs this input, e.g. "cache.put"."""
+    if service is Service.MODEL:
+        return "model.generate"
+    if service is Service.CHAT:
+        return "chat.reply"
+    return f"{service.value}.{decoded.__struct_config__.tag}"
+
+
+def invalid(exc: msgspec.ValidationError, *, under: str = "") -> InvalidInput:
+    """Turn msgspec's message ("Expected `int`, got `str` - at `$.a[0].b`") into ours, with a JSON pointer."""
+    message, _, path = str(exc).partition(" - at `")
+    steps = path.rstrip("`").removeprefix("key in ").removeprefix("$").replace("[", ".").replace("]", "")
+    pointer = under + steps.replace(".", "/")
+    return InvalidInput(f"{message}, at {pointer or 'the top level'}", pointer=pointer)

@@ -1,0 +1,198 @@
+"""The job: what a caller asked for, and the record of what became of it.
+
+The id of a job is also the id of its Celery task (a UUID of version 7, so that ids sort by time of creation).
+"""
+
+import json
+import os
+import time
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any
+
+import msgspec
+
+
+class State(StrEnum):
+    """Where a job stands. Only the ledger moves it, and never out of a terminal state."""
+
+    QUEUED = "queued"
+    """Accepted, waiting for a worker. Entered by submit, release and reap. Left by claim, cancel and expire.
+    A crash anywhere leaves it queued: it is in its service's waiting set, and recovery repeats a lost wake-up."""
+
+    RUNNING = "running"
+    """One worker owns it under a lease. Entered by claim. Left by settle, release, cancel, expire (deadline) and reap.
+    When the worker dies the lease runs out, and reap queues the job again or fails it."""
+
+    SUCCEEDED = "succeeded"
+    """Terminal: the result is recorded. Entered by settle from the attempt that owns the lease, once."""
+
+    FAILED = "failed"
+    """Terminal: the error is recorded. Entered by settle, or by reap when too many attempts lost their worker."""
+
+    CANCELLED = "cancelled"
+    """Terminal: the caller cancelled it, or its deadline passed while it ran. A late result is refused."""
+
+    EXPIRED = "expired"
+    """Terminal: its deadline passed before it ever started."""
+
+    @property
+    def terminal(self) -> bool:
+        """Whether nothing can change the job any more."""
+        return self not in (State.QUEUED, State.RUNNING)
+
+
+class Lane(StrEnum):
+    """How urgent a job is. A lane is a head start in the waiting set, so no lane starves another for good."""
+
+    INTERACTIVE = "interactive"
+    STANDARD = "standard"
+    BATCH = "batch"
+
+
+#: A job of a lane is ordered as though it had been submitted this much later: an interactive job passes up to half a
+#: minute of standard work, a batch job waits behind ten minutes of it, and both still move up as they age.
+LANE_HANDICAP_MS = {Lane.INTERACTIVE: 0, Lane.STANDARD: 30_000, Lane.BATCH: 600_000}
+
+
+class Route(StrEnum):
+    """Where a job runs."""
+
+    LOCAL = "local"
+    CLOUD = "cloud"
+
+
+class Service(StrEnum):
+    """The five services. Each has a Celery queue of its own name."""
+
+    AUTH = "auth"
+    MODEL = "model"
+    CHAT = "chat"
+    CACHE = "cache"
+    QUEUE = "queue"
+
+
+_STATES = {state.value.encode(): state for state in State}
+_LANES = {lane.value.encode(): lane for lane in Lane}
+_ROUTES = {route.value.encode(): route for route in Route}
+_SERVICES = {service.value.encode(): service for service in Service}
+
+
+def new_job_id() -> str:
+    """Return a UUID of version 7 (RFC 9562, 5.7): 48 bits of Unix milliseconds, then 74 random bits."""
+    bits = int.from_bytes(os.urandom(10))
+    value = (time.time_ns() // 1_000_000) << 80 | 0x7 << 76 | (bits >> 68) << 64 | 0b10 << 62 | bits & (1 << 62) - 1
+    return str(uuid.UUID(int=value))
+
+
+def is_job_id(text: str) -> bool:
+    """Tell whether `text` is a UUID in its canonical form; anything else cannot name a job."""
+    try:
+        return str(uuid.UUID(text)) == text
+    except ValueError:
+        return False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewJob:
+    """A validated request on its way into the ledger."""
+
+    id: str
+    service: Service
+    task: str  # the Celery task that runs it, e.g. "model.generate"
+    tenant: str  # the account it belongs to
+    input: bytes  # JSON, as validated
+    lane: Lane = Lane.STANDARD
+    deadline_s: float | None = None  # seconds from acceptance; None: no deadline
+    idempotency_key: str | None = None
+    digest: str = ""  # of the whole request; compared when an idempotency key comes again
+    parent: str | None = None  # the job that submitted this one
+    trace: str | None = None  # W3C traceparent, carried along
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """A job as the ledger holds it. Times are Unix milliseconds by Redis's clock."""
+
+    id: str
+    service: Service
+    task: str
+    tenant: str
+    state: State
+    lane: Lane
+    route: Route
+    attempt: int  # 0 until first claimed; grows by one with each claim
+    created_ms: int
+    input: bytes = b"{}"
+    started_ms: int | None = None
+    finished_ms: int | None = None
+    deadline_ms: int | None = None
+    server: str | None = None
+    processor: str | None = None  # label of the processor its worker is pinned to, e.g. "P2"
+    worker: str | None = None
+    lost: int = 0  # attempts whose worker vanished
+    recorded: int = 0  # how often a terminal state was written; more than 1 would be a broken ledger
+    result: bytes | None = None  # JSON
+    error: bytes | None = None  # JSON: code, detail, fault
+    usage: bytes | None = None  # JSON: prompt_tokens, completion_tokens, cached_tokens
+    decision: bytes | None = None  # JSON: why it went where it went
+    parent: str | None = None
+    position: int | None = None  # 0 = next, while queued
+    eta_s: float | None = None  # measured pace times position, while queued; None before anything was measured
+
+    @classmethod
+    def from_record(cls, job_id: str, record: Mapping[bytes, bytes], *, position: int | None = None,
+                    eta_s: float | None = None) -> "Job":
+        """Build a job from its Redis hash (field name -> raw value)."""
+        def text(name: bytes) -> str | None:
+            value = record.get(name)
+            return value.decode() if value else None
+
+        def number(name: bytes) -> int | None:
+            value = record.get(name)
+            return int(value) if value else None
+
+        return cls(
+            id=job_id, service=_SERVICES[record[b"service"]], task=record[b"task"].decode(),
+            tenant=record[b"tenant"].decode(), state=_STATES[record[b"state"]], lane=_LANES[record[b"lane"]],
+            route=_ROUTES[record[b"route"]], attempt=int(record[b"attempt"]), created_ms=int(record[b"created_ms"]),
+            input=record.get(b"input") or b"{}",
+            started_ms=number(b"started_ms"), finished_ms=number(b"finished_ms"), deadline_ms=number(b"deadline_ms"),
+            server=text(b"server"), processor=text(b"processor"), worker=text(b"worker"),
+            lost=number(b"lost") or 0, recorded=number(b"recorded") or 0,
+            result=record.get(b"result") or None, error=record.get(b"error") or None, usage=record.get(b"usage") or None,
+            decision=record.get(b"decision") or None, parent=text(b"parent"), position=position, eta_s=eta_s,
+        )
+
+    def public(self, *, durability: int) -> dict[str, Any]:
+        """Return the job object of the HTTP contract. JSON members pass through unparsed."""
+        return {
+            "id": self.id, "service": self.service.value, "task": self.task, "state": self.state.value,
+            "lane": self.lane.value, "route": self.route.value, "server": self.server, "processor": self.processor,
+            "attempt": self.attempt, "durability": durability, "position": self.position, "eta_s": self.eta_s,
+            "created_at": timestamp(self.created_ms), "started_at": timestamp(self.started_ms),
+            "finished_at": timestamp(self.finished_ms), "usage": raw(self.usage), "result": raw(self.result),
+            "error": raw(self.error), "decision": raw(self.decision),
+        }
+
+    def error_text(self) -> str:
+        """Return the error as one sentence, for logs and for Celery's view."""
+        if not self.error:
+            return f"job {self.id} is {self.state}"
+        error = json.loads(self.error)
+        return f"{error.get('code')}: {error.get('detail')}"
+
+
+def timestamp(at_ms: int | None) -> str | None:
+    """Return Unix milliseconds as RFC 3339 in UTC, to the millisecond."""
+    if at_ms is None:
+        return None
+    return datetime.fromtimestamp(at_ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def raw(value: bytes | None) -> msgspec.Raw | None:
+    """Wrap stored JSON so that it is copied into a response, not parsed and written again."""
+    return msgspec.Raw(value) if value else None

@@ -1,0 +1,256 @@
+"""The ledger: the one truth about jobs.
+
+Every transition is one Lua script (`lua/`), conditional on the job's state, attempt and owner. That triple is the fencing
+token: `attempt` only grows, and `owner` is a fresh random value for each claim. A worker that lost its lease is answered
+"stale", and its result is never recorded. Every method may be repeated after a lost reply.
+
+Promises: an accepted job is in exactly one of the sets that its state names until it ends, and ends once.
+Leaves to others: when to look for lost work (routing.recovery), and what a job does (workers).
+"""
+
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+import redis
+
+from app.errors import JobGone, JobUnknown
+from app.job import LANE_HANDICAP_MS, Job, NewJob, Route, Service, State
+from app.ledger.scripts import Argument, Evaluator, Scripts
+from app.settings import Settings
+
+#: A wake-up that is neither in its queue nor claimed for this long is taken for lost. A worker claims within
+#: milliseconds of popping; two seconds leave room for a stalled one, and cost a lost job at most that.
+WAKEUP_LOST_MS = 2000
+
+_BATCH = 100  # ids a recovery script works on in one call, so that none blocks Redis for more than a few ms
+
+
+class Submitted(StrEnum):
+    """What became of a submit."""
+
+    ACCEPTED = "accepted"
+    KNOWN = "known"  # this very call was made before, and its reply was lost
+    REPLAYED = "replayed"  # the idempotency key names an earlier job with the same body
+    MISMATCH = "mismatch"  # the idempotency key names an earlier job with another body
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Submission:
+    """The answer to a submit. `job` is there when the job was accepted just now; else read `job_id`."""
+
+    outcome: Submitted
+    job_id: str
+    job: Job | None
+
+
+class Settled(StrEnum):
+    """What became of a settle or a release."""
+
+    RECORDED = "recorded"
+    RELEASED = "released"
+    AGAIN = "again"  # this owner did it before, and the reply was lost
+    STALE = "stale"  # the job is not this owner's any more; the result is thrown away
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where an attempt runs: the worker's node name, its server, and the label of its processor."""
+
+    worker: str
+    server: str
+    processor: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claim:
+    """A running attempt, as its worker holds it. (id, attempt, owner) is the fencing token."""
+
+    id: str
+    owner: str
+    attempt: int
+    errors: int  # attempts before this one that ended in a retryable error
+    task: str
+    tenant: str
+    input: bytes
+    created_ms: int
+    deadline_ms: int | None
+    trace: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Census:
+    """The books at one moment."""
+
+    counts: dict[str, int]
+    waiting: dict[Service, int]
+    woken: dict[Service, int]
+    delayed: int
+    running: int
+    finished: int
+
+    @property
+    def live(self) -> int:
+        """Jobs accepted and not ended."""
+        return sum(self.waiting.values()) + self.delayed + self.running
+
+    @property
+    def terminal(self) -> int:
+        """Jobs ended, those past retention included."""
+        return sum(self.counts.get(state, 0) for state in State if state.terminal)
+
+    @property
+    def balanced(self) -> bool:
+        """Conservation: accepted = terminal + live, and every ended job is kept or purged."""
+        return (self.counts.get("accepted", 0) == self.terminal + self.live
+                and self.terminal == self.finished + self.counts.get("purged", 0))
+
+
+class Ledger:
+    """All transitions of jobs. Safe to share between threads.
+
+    `evaluator` may replace the client for running scripts. `now_ms` replaces Redis's clock; tests pass it to travel in
+    time.
+    """
+
+    def __init__(self, client: "redis.Redis[bytes]", settings: Settings, *, evaluator: Evaluator | None = None,
+                 now_ms: int | None = None) -> None:
+        self._scripts = Scripts(client, evaluator)
+        self._settings = settings
+        self.now_ms = now_ms
+
+    def _run(self, name: str, *args: Argument) -> Any:
+        return self._scripts.run(name, ("" if self.now_ms is None else self.now_ms, *args))
+
+    def submit(self, job: NewJob) -> Submission:
+        """Accept a job, with its wake-up, in one step."""
+        deadline = "" if job.deadline_s is None else round(job.deadline_s * 1000)
+        outcome, job_id, *more = self._run(
+            "submit", job.id, job.service.value, job.task, job.tenant, job.input, job.lane.value,
+            LANE_HANDICAP_MS[job.lane], deadline, job.idempotency_key or "", job.digest,
+            round(self._settings.idempotency_s * 1000), job.parent or "", job.trace or "")
+        if not more:
+            return Submission(outcome=Submitted(outcome.decode()), job_id=job_id.decode(), job=None)
+        created, position, pace, slots = more
+        accepted = Job(id=job.id, service=job.service, task=job.task, tenant=job.tenant, state=State.QUEUED,
+                       lane=job.lane, route=Route.LOCAL, attempt=0, created_ms=int(created), position=position,
+                       eta_s=_eta_s(position, pace, slots))
+        return Submission(outcome=Submitted.ACCEPTED, job_id=job.id, job=accepted)
+
+    def claim(self, job_id: str, place: Place, *, owner: str, decision: bytes = b"") -> Claim | State | None:
+        """Take a queued job for `owner`; return the claim, or the state that forbids it, or None for an unknown id.
+
+        A refusal with "queued" means that the job's delay is not over, or that it is not to run here.
+        """
+        reply = self._run("claim", job_id, owner, round(self._settings.lease_s * 1000), place.worker, place.server,
+                          place.processor, decision)
+        if reply[0] == b"refused":
+            return None if reply[1] == b"unknown" else State(reply[1].decode())
+        attempt, errors, task, tenant, body, created, deadline, trace = reply[1:]
+        return Claim(id=job_id, owner=owner, attempt=int(attempt), errors=int(errors), task=task.decode(),
+                     tenant=tenant.decode(), input=body, created_ms=int(created),
+                     deadline_ms=int(deadline) if deadline else None, trace=trace.decode() or None)
+
+    def beat(self, claims: Sequence[Claim]) -> list[bool]:
+        """Renew the leases; return for each whether the job is still this owner's. Stop working on the others."""
+        if not claims:
+            return []
+        args: list[Argument] = [round(self._settings.lease_s * 1000)]
+        for claim in claims:
+            args += [claim.id, claim.owner, claim.attempt]
+        return [held == 1 for held in self._run("beat", *args)]
+
+    def settle(self, claim: Claim, state: State, *, result: bytes = b"", error: bytes = b"", usage: bytes = b"",
+               append: tuple[str, Sequence[bytes]] | None = None) -> Settled:
+        """Record how an attempt ended: succeeded with a result, or failed with an error (all JSON).
+
+        `append` names a list key and elements to push to it in the same step, only if the result is recorded.
+        """
+        tail: list[Argument] = [append[0], *append[1]] if append else []
+        return Settled(self._run("settle", claim.id, claim.owner, claim.attempt, state.value, result, error, usage,
+                                 *tail).decode())
+
+    def release(self, claim: Claim, *, because: str, wait_s: float = 0.0) -> Settled:
+        """Hand a running job back for another attempt, in `wait_s` seconds. `because` is "error" or "drain"; only errors
+        count against the job."""
+        return Settled(self._run("release", claim.id, claim.owner, claim.attempt, because,
+                                 round(wait_s * 1000)).decode())
+
+    def cancel(self, job_id: str, tenant: str = "") -> State:
+        """Cancel a live job at once; return the state it is in now. Raises `JobUnknown` or `JobGone`."""
+        reply = self._run("cancel", job_id, tenant)
+        _refuse_missing(reply[0], job_id)
+        return State(reply[1].decode())
+
+    def read(self, job_id: str, tenant: str = "") -> Job:
+        """Return the job. Raises `JobUnknown` (also for another tenant's job) or `JobGone`."""
+        reply = self._run("read", job_id, tenant)
+        _refuse_missing(reply[0], job_id)
+        fields = reply[1]
+        record = dict(zip(fields[::2], fields[1::2], strict=True))
+        position, pace, slots = reply[2:]
+        if position < 0:
+            return Job.from_record(job_id, record)
+        return Job.from_record(job_id, record, position=position, eta_s=_eta_s(position, pace, slots))
+
+    def reap(self) -> tuple[list[str], list[str]]:
+        """Queue again the jobs whose lease ran out; return the ids queued again and those failed for good."""
+        again, failed = self._run("reap", self._settings.max_lost, _BATCH)
+        return _texts(again), _texts(failed)
+
+    def expire(self) -> list[str]:
+        """End the jobs whose deadline has passed; return their ids."""
+        return _texts(self._run("expire", _BATCH))
+
+    def rewake(self, service: Service) -> int:
+        """Fill the service's Celery queue up to its window; return how many lost wake-ups were pushed again."""
+        _, again = self._run("rewake", service.value, WAKEUP_LOST_MS)
+        return int(again)
+
+    def purge(self) -> int:
+        """Forget jobs past retention; return how many."""
+        return int(self._run("purge", round(self._settings.retention_s * 1000),
+                             round(self._settings.tombstone_s * 1000), _BATCH))
+
+    def lead(self, duty: str, who: str, lease_s: float) -> int:
+        """Take or keep the lead of a duty; return the leader's epoch, or 0 if another leads."""
+        return int(self._run("lead", duty, who, round(lease_s * 1000)))
+
+    def register(self, worker: str, fields: dict[str, Argument], life_s: float) -> int:
+        """Say that a worker lives; return the pid that has been asked to restart, or 0."""
+        pairs = [part for pair in fields.items() for part in pair]
+        return int(self._run("register", worker, round(life_s * 1000), *pairs) or 0)
+
+    def census(self) -> Census:
+        """Count everything in one step."""
+        services = list(Service)
+        counts, delayed, running, finished, *sizes = self._run("census", *(service.value for service in services))
+        return Census(
+            counts={name.decode(): int(value) for name, value in zip(counts[::2], counts[1::2], strict=True)},
+            waiting=dict(zip(services, sizes[::2], strict=True)), woken=dict(zip(services, sizes[1::2], strict=True)),
+            delayed=delayed, running=running, finished=finished)
+
+
+def new_owner() -> str:
+    """Return a fresh owner for a claim: 64 random bits as hex."""
+    return os.urandom(8).hex()
+
+
+def _eta_s(position: int, pace_ms: bytes, slots: bytes) -> float | None:
+    """Seconds until a job at this position ends, at the pace measured; None before anything was measured."""
+    if not pace_ms:
+        return None
+    return round((position // max(int(slots or 1), 1) + 1) * float(pace_ms) / 1000, 3)
+
+
+def _refuse_missing(word: bytes, job_id: str) -> None:
+    if word == b"unknown":
+        raise JobUnknown(f"there is no job {job_id}")
+    if word == b"gone":
+        raise JobGone(f"job {job_id} is past its retention; its record was deleted")
+
+
+def _texts(values: Iterable[bytes]) -> list[str]:
+    return [value.decode() for value in values]

@@ -1,0 +1,20 @@
+-- Cancel a live job at the caller's wish. ARGV: now, id, tenant ('' for any)
+-- Returns {cancelled | ended, state} (ended: it was terminal already), {gone} or {unknown}.
+local now = now_ms()
+local id, tenant = ARGV[2], ARGV[3]
+local job = redis.call('HMGET', 'job:' .. id, 'state', 'service', 'tenant')
+if not job[1] or (tenant ~= '' and job[3] ~= tenant) then
+  local owner = redis.call('GET', 'gone:' .. id)
+  if owner and (tenant == '' or owner == tenant) then return {'gone'} end
+  return {'unknown'}
+end
+if job[1] == 'queued' then
+  leave_queue(id, job[2])
+elseif job[1] == 'running' then
+  leave_worker(id)
+else
+  return {'ended', job[1]}
+end
+finish(id, job[2], 'cancelled', now, 'error', '{"code":"cancelled","detail":"cancelled by the caller","fault":"caller"}')
+top_up(job[2], now)
+return {'cancelled', 'cancelled'}

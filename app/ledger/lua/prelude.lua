@@ -1,0 +1,97 @@
+-- Shared by every script of the ledger. Python puts this text in front of each script when it loads them.
+--
+-- Keys (one Redis, not a cluster: a script touches the sets of a service and the records of several jobs):
+--   job:<id>            HASH    the record
+--   waiting:<service>   ZSET    every queued job that may run now, by order (lane, then age); woken + backlog
+--   woken:<service>     ZSET    those with a wake-up in the Celery queue, by the time it was pushed
+--   backlog:<service>   ZSET    those without, by order
+--   delayed             ZSET    queued jobs that may not run yet, by the time they may
+--   leases              ZSET    every running job, by the end of its lease
+--   deadlines           ZSET    live jobs with a deadline, by the deadline
+--   finished            ZSET    every ended job that is still kept, by the time it ended
+--   idem:<tenant>:<key> STRING  "<id> <digest>"
+--   gone:<id>           STRING  tenant of a job past retention
+--   counts              HASH    accepted, succeeded, failed, cancelled, expired, and what recovery had to do
+--   windows, slots      HASH    service -> wake-ups to keep in its queue; slots of its live workers
+--   pace                HASH    service -> smoothed run time in ms
+--   announcements       STREAM  the end of each job, for those who wait for it
+--   <service>           LIST    the Celery queue (kombu's own key)
+--
+-- ARGV[1] of every script is the time in ms, or '' for Redis's own clock: one clock, whatever the servers' clocks say.
+-- Every script is safe to send twice: redis-py repeats a call whose reply was lost.
+
+local DEFAULT_WINDOW = 8
+local ANNOUNCEMENTS_KEPT = 20000
+
+local function now_ms()
+  if ARGV[1] ~= '' then return tonumber(ARGV[1]) end
+  local t = redis.call('TIME')
+  return t[1] * 1000 + math.floor(t[2] / 1000)
+end
+
+local function count(name, by)
+  redis.call('HINCRBY', 'counts', name, by or 1)
+end
+
+-- Push a wake-up: a Celery task message (protocol 2) in kombu's Redis envelope. It carries the id and nothing else.
+local function wake(service, id, now)
+  local task = redis.call('HGET', 'job:' .. id, 'task')
+  redis.call('LPUSH', service, WAKEUP_1 .. task .. WAKEUP_2 .. id .. WAKEUP_3 .. id .. WAKEUP_4 .. id .. WAKEUP_5
+    .. service .. WAKEUP_6 .. id .. '.' .. string.format('%d', now) .. WAKEUP_7)
+  redis.call('ZADD', 'woken:' .. service, now, id)
+end
+
+-- Keep the Celery queue short and full: wake the first of the backlog while there is room in the window.
+local function top_up(service, now)
+  local window = tonumber(redis.call('HGET', 'windows', service) or DEFAULT_WINDOW)
+  local room = window - redis.call('ZCARD', 'woken:' .. service)
+  if room <= 0 then return 0 end
+  local first = redis.call('ZPOPMIN', 'backlog:' .. service, room)
+  for i = 1, #first, 2 do wake(service, first[i], now) end
+  return #first / 2
+end
+
+-- Put a queued job where claims can find it.
+local function enqueue(service, id, order, now)
+  redis.call('ZADD', 'waiting:' .. service, order, id)
+  redis.call('ZADD', 'backlog:' .. service, order, id)
+  top_up(service, now)
+end
+
+local function dequeue(service, id)
+  redis.call('ZREM', 'waiting:' .. service, id)
+  if redis.call('ZREM', 'woken:' .. service, id) == 0 then redis.call('ZREM', 'backlog:' .. service, id) end
+end
+
+-- The one way into a terminal state. Callers have checked that the job is live.
+local function finish(id, service, state, now, ...)
+  local key = 'job:' .. id
+  redis.call('HSET', key, 'state', state, 'finished_ms', string.format('%d', now), ...)
+  redis.call('HINCRBY', key, 'recorded', 1)
+  if service == 'auth' then redis.call('HDEL', key, 'input') end  -- holds a sealed password
+  redis.call('ZADD', 'finished', now, id)
+  count(state)
+  redis.call('XADD', 'announcements', 'MAXLEN', '~', ANNOUNCEMENTS_KEPT, '*', 'id', id, 'state', state)
+end
+
+local function leave_queue(id, service)
+  dequeue(service, id)
+  redis.call('ZREM', 'delayed', id)
+  redis.call('ZREM', 'deadlines', id)
+end
+
+local function leave_worker(id)
+  redis.call('ZREM', 'leases', id)
+  redis.call('ZREM', 'deadlines', id)
+  redis.call('HDEL', 'job:' .. id, 'owner')
+end
+
+-- End a live job whose deadline has passed: never started = expired, else cancelled.
+local function finish_late(id, service, state, attempt, now)
+  if state == 'running' then leave_worker(id) else leave_queue(id, service) end
+  local started = attempt ~= '0'
+  finish(id, service, started and 'cancelled' or 'expired', now, 'error', cjson.encode({code = 'deadline-passed',
+    fault = 'caller', detail = started and 'the deadline passed while the job was being worked on'
+      or 'the deadline passed before a worker was free'}))
+  top_up(service, now)
+end

@@ -1,0 +1,25 @@
+-- Queue again, as the next attempt, what lost its worker; fail what lost too many. ARGV: now, most lost attempts, limit
+-- Returns the ids queued again and the ids failed.
+local now = now_ms()
+local most = tonumber(ARGV[2])
+local again, failed = {}, {}
+for _, id in ipairs(redis.call('ZRANGEBYSCORE', 'leases', '-inf', now, 'LIMIT', 0, ARGV[3])) do
+  local key = 'job:' .. id
+  local job = redis.call('HMGET', key, 'service', 'order', 'worker')
+  local lost = redis.call('HINCRBY', key, 'lost', 1)
+  redis.call('ZREM', 'leases', id)
+  redis.call('HDEL', key, 'owner')
+  count('lost_attempts')
+  if lost >= most then
+    redis.call('ZREM', 'deadlines', id)
+    finish(id, job[1], 'failed', now, 'error', cjson.encode({code = 'worker-lost', fault = 'ours',
+      detail = lost .. ' attempts lost their worker, the last one ' .. (job[3] or '?') .. '; the job may be what kills it'}))
+    failed[#failed + 1] = id
+  else
+    redis.call('HDEL', key, 'started_ms')
+    redis.call('HSET', key, 'state', 'queued')
+    enqueue(job[1], id, job[2], now)
+    again[#again + 1] = id
+  end
+end
+return {again, failed}

@@ -1,0 +1,63 @@
+"""Loads the ledger's Lua scripts and runs them.
+
+The one place where Redis's errors become ours: whatever keeps a script from being run is `StoreUnavailable`.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import redis
+
+from app.errors import StoreUnavailable
+from app.ledger.wakeup import lua_pieces
+
+_FOLDER = Path(__file__).parent / "lua"
+_PRELUDE = lua_pieces() + (_FOLDER / "prelude.lua").read_text()
+
+#: Script name -> its whole text.
+SOURCES = {path.stem: f"{_PRELUDE}\n{path.read_text()}"
+           for path in sorted(_FOLDER.glob("*.lua")) if path.stem != "prelude"}
+_SHAS = {name: hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest() for name, text in SOURCES.items()}
+
+Argument = str | bytes | int | float
+
+
+class Evaluator(Protocol):
+    """What runs a loaded script: a Redis client, or something that shares one connection among many callers."""
+
+    def evalsha(self, sha: str, numkeys: int, *args: Any) -> Any:
+        """Run a script that is loaded already."""
+        ...
+
+
+class Scripts:
+    """Runs scripts by name, loading them into Redis when it does not know them (first use, or it was restarted)."""
+
+    def __init__(self, client: "redis.Redis[bytes]", evaluator: Evaluator | None = None) -> None:
+        self._client = client
+        self._evaluator = evaluator or client
+
+    def run(self, name: str, args: Sequence[Argument]) -> Any:
+        """Return the script's reply. Raises `StoreUnavailable` when Redis cannot run it."""
+        try:
+            try:
+                return self._evaluator.evalsha(_SHAS[name], 0, *args)
+            except redis.exceptions.NoScriptError:
+                self.load()
+                return self._evaluator.evalsha(_SHAS[name], 0, *args)
+        except (redis.exceptions.RedisError, OSError) as exc:
+            raise unavailable(exc) from exc
+
+    def load(self) -> None:
+        """Put every script into Redis."""
+        with self._client.pipeline(transaction=False) as pipeline:
+            for text in SOURCES.values():
+                pipeline.script_load(text)
+            pipeline.execute()
+
+
+def unavailable(exc: Exception) -> StoreUnavailable:
+    """Translate an error of redis-py, or of the socket under it."""
+    return StoreUnavailable(f"Redis did not do it ({type(exc).__name__}: {exc}); nothing was promised, try again")

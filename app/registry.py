@@ -1,0 +1,52 @@
+"""Which workers live, as they say themselves every few seconds (`Ledger.register`).
+
+An entry that is not renewed disappears. Pins are what the kernel answered to the worker, not what was asked for.
+"""
+
+import redis
+
+from app.job import Service
+from app.worker_entry import WorkerEntry
+
+#: An entry lives this long after the worker's last word: a few beats, so that one late beat is not a death.
+ENTRY_LIFE_S = 15.0
+
+
+class Registry:
+    """Reads the workers' entries."""
+
+    def __init__(self, client: "redis.Redis[bytes]") -> None:
+        self._client = client
+
+    def workers(self) -> list[WorkerEntry]:
+        """Return the live workers, by name; forget the dead ones."""
+        names = sorted(name.decode() for name in self._client.zrange("workers", 0, -1))
+        with self._client.pipeline(transaction=False) as pipeline:
+            for name in names:
+                pipeline.hgetall(f"worker:{name}")
+            records = pipeline.execute()
+        gone = [name for name, record in zip(names, records, strict=True) if not record]
+        if gone:
+            self._client.zrem("workers", *gone)
+        return [_entry(name, record) for name, record in zip(names, records, strict=True) if record]
+
+    def ask_to_restart(self, worker: WorkerEntry) -> None:
+        """Leave a note that this very process should restart itself; it reads it with its next beat."""
+        self._client.hset(f"worker:{worker.name}", "restart", worker.pid)
+
+    def set_windows(self, workers: list[WorkerEntry]) -> None:
+        """Tell the ledger how many slots each service has, and so how short its Celery queue may be: twice that."""
+        for service in Service:
+            slots = sum(worker.slots for worker in workers if service in worker.services)
+            if slots:
+                self._client.hset("slots", service.value, slots)
+                self._client.hset("windows", service.value, 2 * slots)
+
+
+def _entry(name: str, record: dict[bytes, bytes]) -> WorkerEntry:
+    text = {key.decode(): value.decode() for key, value in record.items()}
+    return WorkerEntry(
+        name=name, server=text["server"], services=tuple(Service(part) for part in text["services"].split(",")),
+        pid=int(text["pid"]), host=text["host"], processors=tuple(text["processors"].split(",")),
+        cpus=tuple(int(part) for part in text["cpus"].split(",")), slots=int(text["slots"]), busy=int(text["busy"]),
+        idle_ms=int(text["idle_ms"]), beat_ms=int(text["beat_ms"]))

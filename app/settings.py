@@ -1,0 +1,130 @@
+"""Settings: read once, at start, from the environment (`TANDEM_*`) over the [settings] table of the topology file.
+
+A bad value or a name nobody knows refuses to start, and every fault is listed at once (`SettingsError`). Everything else
+in Tandem is handed a `Settings`; nothing else reads the environment.
+"""
+
+import difflib
+import os
+import types
+import typing
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from app.errors import SettingsError
+
+PREFIX = "TANDEM_"
+
+#: Variables with the prefix that are not settings: they say where to find them, or are for the Makefile.
+NOT_SETTINGS = {"TANDEM_TOPOLOGY", "TANDEM_PROFILE"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """Every setting, with its default. The comment says what it means; names carry their units."""
+
+    redis_url: str = ""  # redis://, rediss://, unix:// or sentinel://host:port[;sentinel://...]/db; empty: embedded
+    redis_master_name: str = "jobs"  # the master's name, for sentinel:// URLs
+    redis_timeout_s: float = 3.0  # a Redis that does not answer for this long counts as unreachable
+    data_dir: Path = Path("var")  # models, secrets, logs, the embedded Redis's files
+    engine: str = "torch"  # torch or scripted
+    model: str = ""  # a folder, a .gguf file or a hub name; empty: the demo model
+    trust_remote_code: bool = False  # run Python code that comes with a model; leave off
+    server: str = ""  # which server of the topology this process belongs to; set by ops.server
+    lease_s: float = 10.0  # a running job whose worker is silent this long is given to another
+    beat_s: float = 2.0  # how often a worker renews its leases
+    max_attempts: int = 3  # attempts that end in a retryable error before the job fails
+    max_lost: int = 3  # attempts that lose their worker before the job fails
+    retry_delay_s: float = 1.0  # wait before the second attempt after a retryable error; doubles each time
+    recovery_s: float = 0.5  # how often the recovery task looks
+    stuck_s: float = 30.0  # an idle worker that claims nothing this long while jobs wait is restarted
+    retention_s: float = 86_400.0  # how long an ended job can be read
+    tombstone_s: float = 604_800.0  # how long after that its id answers 410 instead of 404
+    idempotency_s: float = 86_400.0  # how long an idempotency key is remembered
+    max_body_bytes: int = 1_048_576  # larger requests are refused
+    max_wait_s: float = 60.0  # the longest `Prefer: wait`
+    access_token_s: float = 900.0  # life of an access token
+    shutdown_s: float = 30.0  # a stopping worker lets its jobs run this long, then hands them back
+    log_level: str = "INFO"  # DEBUG, INFO, WARNING or ERROR
+
+
+_CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "engine": (lambda v: v in ("torch", "scripted"), "must be torch or scripted"),
+    "log_level": (lambda v: v in ("DEBUG", "INFO", "WARNING", "ERROR"), "must be DEBUG, INFO, WARNING or ERROR"),
+    "redis_url": (
+        lambda v: not v or v.startswith(("redis://", "rediss://", "unix://", "sentinel://")),
+        "must start with redis://, rediss://, unix:// or sentinel://"),
+}
+
+
+def load_settings(environ: Mapping[str, str] | None = None, table: Mapping[str, Any] | None = None) -> Settings:
+    """Return the settings of `environ` (the process's by default) over `table`, the file's [settings].
+
+    Raises `SettingsError` with every fault of both.
+    """
+    values, faults = read_settings(os.environ if environ is None else environ, table or {})
+    if faults:
+        raise SettingsError(faults)
+    return Settings(**values)
+
+
+def read_settings(environ: Mapping[str, str], table: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """Return the values found, by name, and the faults found, as sentences."""
+    kinds = typing.get_type_hints(Settings)
+    given = [(name, value, f"[settings] {name}") for name, value in table.items()]
+    given += [(key.removeprefix(PREFIX).lower(), value, key) for key, value in sorted(environ.items())
+              if key.startswith(PREFIX) and key not in NOT_SETTINGS]
+    values: dict[str, Any] = {}
+    faults: list[str] = []
+    for name, value, source in given:
+        if name not in kinds:
+            faults.append(f"{source} is not a setting{_suggestion(name, list(kinds))}")
+            continue
+        try:
+            values[name] = _convert(value, kinds[name])
+        except ValueError as exc:
+            faults.append(f"{source} {exc}; got {value!r}")
+    faults += _out_of_range(values)
+    return values, faults
+
+
+def _convert(value: Any, kind: Any) -> Any:
+    """Return `value`, a TOML value or a string, as `kind`; ValueError says what was expected."""
+    if kind is bool:
+        if isinstance(value, bool) or str(value).lower() in ("true", "false", "1", "0"):
+            return value if isinstance(value, bool) else value.lower() in ("true", "1")
+        raise ValueError("must be true or false")
+    if kind in (int, float):
+        if isinstance(value, bool):
+            raise ValueError("must be a number")
+        try:
+            return kind(value)
+        except ValueError:
+            raise ValueError("must be a whole number" if kind is int else "must be a number") from None
+    if not isinstance(value, str):
+        raise ValueError("must be text")
+    return kind(value) if isinstance(kind, type) and not isinstance(kind, types.UnionType) else value
+
+
+def _out_of_range(values: Mapping[str, Any]) -> list[str]:
+    faults = [f"{name} {rule}; got {values[name]!r}" for name, (good, rule) in _CHECKS.items()
+              if name in values and not good(values[name])]
+    faults += [f"{name} must be above 0; got {value!r}" for name, value in values.items()
+               if isinstance(value, int | float) and not isinstance(value, bool) and not 0 < value < float("inf")]
+    lease_s = values.get("lease_s", _default("lease_s"))
+    beat_s = values.get("beat_s", _default("beat_s"))
+    if not beat_s * 2 <= lease_s:
+        faults.append(f"beat_s must be at most half of lease_s, or one late beat loses the job; got beat_s {beat_s!r} "
+                      f"and lease_s {lease_s!r}")
+    return faults
+
+
+def _default(name: str) -> Any:
+    return next(field.default for field in fields(Settings) if field.name == name)
+
+
+def _suggestion(name: str, known: list[str]) -> str:
+    near = difflib.get_close_matches(name, known, n=1)
+    return f"; did you mean {near[0]}?" if near else f"; the settings are {', '.join(known)}"

@@ -1,0 +1,240 @@
+"""The topology: which servers there are, which service runs on which processor, and the thresholds.
+
+Read from `topology.toml` once, at start. Every fault of the file, and of the settings over it, is listed at once.
+"""
+
+import os
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from app.errors import SettingsError
+from app.job import Service
+from app.settings import Settings, read_settings
+
+#: The topology file of a checkout; TANDEM_TOPOLOGY names another.
+DEFAULT_FILE = Path(__file__).resolve().parent.parent / "topology.toml"
+
+
+class Profile(StrEnum):
+    """How much of the topology is used, and how services share processes."""
+
+    STANDARD = "standard"  # the first server only
+    PARALLEL = "parallel"  # every server, a worker process per service
+    SIMPLIFIED = "simplified"  # every server, one worker process for all services
+
+
+class Action(StrEnum):
+    """What happens when a threshold's alert level is reached."""
+
+    FAILOVER = "failover"
+    INVESTIGATE = "investigate"
+    SCALE_UP = "scale-up"
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where something listens."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"{self.host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Threshold:
+    """Levels of one signal. An alert opens after `for_s` at or above `alert`, and closes after `hold_s` at or below
+    `normal`."""
+
+    normal: float
+    alert: float
+    for_s: float
+    hold_s: float
+    action: Action
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerSpec:
+    """One worker process to run: the services it consumes, its processors and its slots."""
+
+    name: str  # "model", or "all" in the simplified profile
+    services: tuple[Service, ...]
+    processors: tuple[int, ...]  # numbers of the labels: 2 is P2
+    concurrency: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Server:
+    """One server: its gateway's address and its workers."""
+
+    name: str
+    gateway: Address
+    gateway_processes: int
+    workers: tuple[WorkerSpec, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Topology:
+    """The whole file, as the profile has it."""
+
+    profile: Profile
+    entry: Address
+    flower: Address
+    servers: tuple[Server, ...]
+    thresholds: Mapping[str, Threshold]
+
+    def server(self, name: str) -> Server:
+        """Return the server of that name. Raises `SettingsError` naming the ones there are."""
+        for server in self.servers:
+            if server.name == name:
+                return server
+        names = ", ".join(server.name for server in self.servers)
+        raise SettingsError([f"there is no server '{name}' in the topology (profile {self.profile}); there are: {names}"])
+
+
+def load(environ: Mapping[str, str] | None = None) -> tuple[Settings, Topology]:
+    """Read the topology file and the settings. Raises `SettingsError` with every fault of either."""
+    environ = os.environ if environ is None else environ
+    path = Path(environ.get("TANDEM_TOPOLOGY") or DEFAULT_FILE)
+    try:
+        document = tomllib.loads(path.read_text())
+    except OSError as exc:
+        raise SettingsError([f"the topology file {path} cannot be read ({exc.strerror}); set TANDEM_TOPOLOGY"]) from exc
+    except tomllib.TOMLDecodeError as exc:
+        raise SettingsError([f"{path}: {exc}"]) from exc
+    table = document.pop("settings", {})
+    values, faults = read_settings(environ, table)
+    reader = _Reader(document, environ.get("TANDEM_PROFILE"))
+    topology = reader.read()
+    if faults + reader.faults or topology is None:
+        raise SettingsError(faults + reader.faults)
+    return Settings(**values), topology
+
+
+class _Reader:
+    """Walks the document, collecting faults instead of stopping at the first."""
+
+    def __init__(self, document: dict[str, Any], profile: str | None) -> None:
+        self.document = document
+        self.profile = profile
+        self.faults: list[str] = []
+
+    def read(self) -> Topology | None:
+        self.only(self.document, {"profile", "entry", "flower", "services", "servers", "thresholds"}, "the file")
+        profile = self.choice(Profile, self.profile or self.document.get("profile", "parallel"), "profile")
+        entry = self.address(self.table(self.document, "entry"), "[entry]")
+        flower = self.address(self.table(self.document, "flower"), "[flower]")
+        slots = self.concurrency()
+        servers = self.servers(profile or Profile.PARALLEL, slots)
+        thresholds = {name: self.threshold(body, f"[thresholds] {name}")
+                      for name, body in self.table(self.document, "thresholds").items()}
+        if self.faults or profile is None:
+            return None
+        return Topology(profile=profile, entry=entry, flower=flower, servers=tuple(servers), thresholds=thresholds)
+
+    def servers(self, profile: Profile, slots: dict[Service, int]) -> list[Server]:
+        blocks = self.document.get("servers")
+        if not isinstance(blocks, list) or not blocks:
+            self.faults.append("there must be at least one [[servers]] block")
+            return []
+        servers = [self.one_server(block, number, profile, slots) for number, block in enumerate(blocks, start=1)]
+        self.unique([server.name for server in servers], "server name")
+        self.unique([str(server.gateway) for server in servers], "gateway address")
+        self.unique([f"P{p}" for server in servers for w in server.workers for p in w.processors], "processor")
+        return servers[:1] if profile is Profile.STANDARD else servers
+
+    def one_server(self, block: dict[str, Any], number: int, profile: Profile, slots: dict[Service, int]) -> Server:
+        where = f"[[servers]] block {number}"
+        self.only(block, {"name", "host", "port", "gateway_processes", "processors"}, where)
+        name = str(block.get("name", ""))
+        if not re.fullmatch(r"[a-z0-9][a-z0-9-]{0,62}", name):
+            self.faults.append(f"{where}: name must be lower-case letters, digits and '-'; got {name!r}")
+        labels = self.table(block, "processors", where)
+        self.only(labels, set(Service), f"{where}: processors")
+        pins = {service: self.labels(labels.get(service), f"{where}: processors.{service}") for service in Service}
+        if profile is Profile.SIMPLIFIED:
+            workers = [WorkerSpec(name="all", services=tuple(Service), concurrency=sum(slots.values()),
+                                  processors=tuple(sorted(p for some in pins.values() for p in some)))]
+        else:
+            workers = [WorkerSpec(name=service.value, services=(service,), processors=pins[service],
+                                  concurrency=slots[service]) for service in Service]
+        return Server(name=name, gateway=self.address(block, where), workers=tuple(workers),
+                      gateway_processes=self.whole(block, "gateway_processes", where, default=1))
+
+    def concurrency(self) -> dict[Service, int]:
+        table = self.table(self.document, "services")
+        self.only(table, set(Service), "[services]")
+        slots = {}
+        for service in Service:
+            body = self.table(table, service, "[services]")
+            self.only(body, {"concurrency"}, f"[services] {service}")
+            slots[service] = self.whole(body, "concurrency", f"[services] {service}")
+        return slots
+
+    def threshold(self, body: Any, where: str) -> Threshold:
+        body = body if isinstance(body, dict) else {}
+        self.only(body, {"normal", "alert", "for_s", "hold_s", "action"}, where)
+        normal, alert, for_s, hold_s = (self.number(body, key, where) for key in ("normal", "alert", "for_s", "hold_s"))
+        if normal >= alert:
+            self.faults.append(f"{where}: normal must be below alert; got {normal} and {alert}")
+        action = self.choice(Action, body.get("action"), f"{where}: action") or Action.INVESTIGATE
+        return Threshold(normal=normal, alert=alert, for_s=for_s, hold_s=hold_s, action=action)
+
+    def labels(self, value: Any, where: str) -> tuple[int, ...]:
+        listed = value if isinstance(value, list) else [value]
+        if not listed or not all(isinstance(label, str) and re.fullmatch(r"P[1-9]\d{0,3}", label) for label in listed):
+            self.faults.append(f'{where} must be a label such as "P1", or a list of them; got {value!r}')
+            return ()
+        return tuple(int(label[1:]) for label in listed)
+
+    def address(self, body: dict[str, Any], where: str) -> Address:
+        host = body.get("host", "127.0.0.1")
+        if not isinstance(host, str) or not host:
+            self.faults.append(f"{where}: host must be text; got {host!r}")
+        port = self.whole(body, "port", where)
+        if port > 65_535:
+            self.faults.append(f"{where}: port must be at most 65535; got {port}")
+        return Address(str(host), port)
+
+    def whole(self, body: dict[str, Any], key: str, where: str, default: int | None = None) -> int:
+        value = body.get(key, default)
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            self.faults.append(f"{where}: {key} must be a whole number above 0; got {value!r}")
+            return 1
+        return value
+
+    def number(self, body: dict[str, Any], key: str, where: str) -> float:
+        value = body.get(key)
+        if isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
+            self.faults.append(f"{where}: {key} must be a number, 0 or above; got {value!r}")
+            return 0.0
+        return float(value)
+
+    def choice(self, kind: Any, value: Any, where: str) -> Any:
+        try:
+            return kind(value)
+        except ValueError:
+            self.faults.append(f"{where} must be one of {', '.join(kind)}; got {value!r}")
+            return None
+
+    def table(self, body: dict[str, Any], key: str, where: str = "the file") -> dict[str, Any]:
+        value = body.get(key)
+        if not isinstance(value, dict):
+            self.faults.append(f"{where}: the table {key} is missing")
+            return {}
+        return value
+
+    def only(self, body: dict[str, Any], known: set[Any], where: str) -> None:
+        names = {str(name) for name in known}
+        self.faults += [f"{where}: {key} is not known; there are: {', '.join(sorted(names))}"
+                        for key in body if key not in names]
+
+    def unique(self, values: list[str], what: str) -> None:
+        twice = sorted({value for value in values if values.count(value) > 1})
+        self.faults += [f"the {what} {value} is used twice" for value in twice]

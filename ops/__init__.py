@@ -1,0 +1,1 @@
+"""The operators' tools: bring servers up, audit, manage accounts, measure."""

@@ -1,0 +1,172 @@
+"""Running one job is five small steps: claim, choose, call, settle, announce.
+
+    claim     take the job from the ledger, or learn that it is not ours to run
+    choose    (pure) which code runs it
+    call      run that code; whatever it raises becomes an outcome
+    settle    (pure: `verdict`) what the outcome means for the job; then the ledger records it, fenced
+    announce  one log line, and the answer that Celery's events carry
+
+A wake-up may come twice or name a job that has ended: the claim decides. A result that comes too late is refused by the
+ledger and thrown away here.
+"""
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import msgspec
+
+from app import logs
+from app.errors import Fault, JobStopped, StoreUnavailable, TandemError
+from app.job import State
+from app.ledger import Claim, Settled, new_owner
+from app.settings import Settings
+from workers.node import Node, Running
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """What a service's code returns: a JSON-able result, tokens used, and what to append to a list with it."""
+
+    result: Any
+    usage: Any = None
+    append: tuple[str, Sequence[bytes]] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """What a service's code gets: the claim, the node it runs on, and whether to stop."""
+
+    claim: Claim
+    node: Node
+    stopped: Callable[[], bool]
+
+
+Code = Callable[[Attempt], Answer]
+Answered = TypeVar("Answered")
+
+_PAUSE_S = 0.5  # between two tries to reach Redis
+_pause = threading.Event()  # never set
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """What to tell the ledger: an end (succeeded or failed), or another attempt after `retry_s`."""
+
+    state: State | None
+    error: bytes = b""
+    retry_s: float = 0.0
+
+
+class TaskUnknown(TandemError):
+    """The job names a task that this worker lacks. Another worker, of another version, may have it."""
+
+    code = "task-unknown"
+    title = "Task unknown"
+    retryable = True
+
+
+def run(job_id: str, node: Node, codes: Mapping[str, Code]) -> str:
+    """Run one job as far as it goes here; return in a word what became of it."""
+    owner = new_owner()
+    claim = persist(lambda: node.ledger.claim(job_id, node.place, owner=owner, decision=_decision(node)))
+    if not isinstance(claim, Claim):
+        return announce_refusal(job_id, claim)
+    running = node.enter(claim)
+    try:
+        outcome = call(choose(claim, codes), Attempt(claim, node, lambda: running.lost.is_set() or node.drained))
+        return announce(claim, *settle(running, node, outcome))
+    finally:
+        node.leave(running)
+
+
+def choose(claim: Claim, codes: Mapping[str, Code]) -> Code:
+    """Return the code for the job's task."""
+    return codes.get(claim.task, _unknown_task)
+
+
+def _unknown_task(attempt: Attempt) -> Answer:
+    raise TaskUnknown(f"this worker has no code for the task '{attempt.claim.task}'; it may come from a newer Tandem")
+
+
+def call(code: Code, attempt: Attempt) -> Answer | Exception:
+    """Run the code; what it raises is an outcome like any other."""
+    try:
+        return code(attempt)
+    except TandemError as exc:
+        return exc
+    except Exception as exc:  # noqa: BLE001 - the boundary between a job and its worker: a bug fails the job, not the worker
+        logs.event("job_crashed", exc_info=True, job=attempt.claim.id, attempt=attempt.claim.attempt)
+        return exc
+
+
+def verdict(outcome: Answer | Exception, *, errors_before: int, settings: Settings) -> Verdict:
+    """Decide what an outcome means. Retryable errors get another attempt, each after twice the wait, until there were
+    `max_attempts` of them."""
+    if isinstance(outcome, Answer):
+        return Verdict(state=State.SUCCEEDED)
+    if isinstance(outcome, JobStopped):  # the worker is going down: the attempt does not count against the job
+        return Verdict(state=None)
+    error = describe(outcome)
+    if isinstance(outcome, TandemError) and outcome.retryable and errors_before + 1 < settings.max_attempts:
+        return Verdict(state=None, error=error, retry_s=settings.retry_delay_s * 2.0 ** errors_before)
+    return Verdict(state=State.FAILED, error=error)
+
+
+def settle(running: Running, node: Node, outcome: Answer | Exception) -> tuple[Verdict, Settled]:
+    """Tell the ledger, for as long as it takes to get an answer."""
+    claim = running.claim
+    if running.lost.is_set():
+        return Verdict(state=None), Settled.STALE
+    judged = verdict(outcome, errors_before=claim.errors, settings=node.settings)
+    if judged.state is None:
+        because = "drain" if isinstance(outcome, JobStopped) else "error"
+        return judged, persist(lambda: node.ledger.release(claim, because=because, wait_s=judged.retry_s))
+    answer = outcome if isinstance(outcome, Answer) else Answer(result=None)
+    result = msgspec.json.encode(answer.result) if judged.state is State.SUCCEEDED else b""
+    usage = msgspec.json.encode(answer.usage) if answer.usage is not None else b""
+    return judged, persist(lambda: node.ledger.settle(claim, judged.state or State.FAILED, result=result,
+                                                      error=judged.error, usage=usage, append=answer.append))
+
+
+def announce(claim: Claim, judged: Verdict, settled: Settled) -> str:
+    """Write the attempt's one log line; return what became of it."""
+    word = settled.value if judged.state is None or settled is Settled.STALE else judged.state.value
+    logs.event(f"job_{word}", job=claim.id, attempt=claim.attempt, task=claim.task,
+               **({"error": msgspec.json.decode(judged.error)} if judged.error else {}))
+    return word
+
+
+def announce_refusal(job_id: str, state: State | None) -> str:
+    """Write that a wake-up led to nothing; return why."""
+    word = state.value if state else "unknown"
+    logs.event("wakeup_ignored", job=job_id, state=word)
+    return word
+
+
+def describe(exc: Exception) -> bytes:
+    """Return an error as its caller reads it. An error that is not ours is a bug: its text stays in the log."""
+    if isinstance(exc, TandemError):
+        error = {"code": exc.code, "detail": str(exc), "fault": exc.fault.value}
+    else:
+        error = {"code": "internal-error", "detail": f"the worker failed ({type(exc).__name__}); see its log",
+                 "fault": Fault.OURS.value}
+    return msgspec.json.encode(error)
+
+
+def persist(step: Callable[[], Answered]) -> Answered:
+    """Repeat a step of the ledger until Redis answers: the scripts are safe to repeat, and giving up would lose the
+    result. A lease that runs out meanwhile makes the answer "stale"."""
+    while True:
+        try:
+            return step()
+        except StoreUnavailable as exc:
+            logs.event("ledger_unreachable", why=str(exc))
+            _pause.wait(_PAUSE_S)
+
+
+def _decision(node: Node) -> bytes:
+    """Why the job runs here, for its caller to read."""
+    return msgspec.json.encode({"rule": "local-first", "server": node.place.server,
+                                "detail": "a worker of a server of your own was free"})

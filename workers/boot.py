@@ -1,0 +1,100 @@
+"""Makes a Celery worker process a node of Tandem: reads where it runs, loads what its services need, and starts its beat.
+
+Jobs run on threads of the worker's own process (`--pool threads`), because the node's leases, its engine and its beat
+belong to the process; another pool is refused.
+"""
+
+import logging
+import os
+from typing import Any
+
+from celery import signals
+
+from app import logs, topology
+from app.errors import SettingsError, TandemError
+from app.job import Service
+from app.ledger import Ledger, Place
+from app.settings import Settings
+from app.store import open_redis
+from app.topology import Topology
+from routing.recovery import Recovery
+from workers import resources
+from workers.node import Node
+
+_node: Node | None = None
+_recovery: Recovery | None = None
+
+
+def node() -> Node:
+    """The node of this worker process."""
+    if _node is None:
+        raise SettingsError(["this is not a worker: start one with `celery -A workers worker --pool threads`, "
+                             "or a whole server with `python -m ops.server up NAME`"])
+    return _node
+
+
+@signals.worker_init.connect  # type: ignore[untyped-decorator]
+def _prepare(sender: Any, **_: Any) -> None:
+    """Load what the services need before the worker takes its first job; a worker that cannot does not start.
+
+    Celery logs and forgets what a signal's receiver raises, so the refusal leaves as SystemExit.
+    """
+    global _node
+    try:
+        _node = prepare(sender)
+    except TandemError as exc:
+        logs.event("worker_refused", level=logging.ERROR, worker=sender.hostname, why=str(exc))
+        raise SystemExit(f"{sender.hostname}: {exc}") from exc
+    except Exception as exc:
+        logs.event("worker_refused", level=logging.ERROR, exc_info=True, worker=sender.hostname, why=str(exc))
+        raise SystemExit(f"{sender.hostname} cannot start: {type(exc).__name__}: {exc}") from exc
+
+
+def prepare(sender: Any) -> Node:
+    """Return the node for a Celery worker, with its resources loaded. Raises `SettingsError`."""
+    settings, plan = topology.load()
+    if "thread" not in sender.pool_cls.__module__:
+        raise SettingsError([f"the pool is {sender.pool_cls.__module__}; start the worker with --pool threads"])
+    services = tuple(Service(name) for name in sender.app.amqp.queues.consume_from)
+    processors = pins(plan, settings, sender.hostname.partition("@")[0])
+    place = Place(worker=sender.hostname, server=settings.server, processor=",".join(processors))
+    ledger = Ledger(open_redis(settings), settings)
+    resources.load(settings, services)
+    return Node(ledger, settings, place, services=services, processors=processors, slots=sender.concurrency)
+
+
+def pins(plan: Topology, settings: Settings, worker: str) -> tuple[str, ...]:
+    """Return the labels of the processors that the topology gives this worker."""
+    for spec in plan.server(settings.server).workers:
+        if spec.name == worker:
+            return tuple(f"P{number}" for number in spec.processors)
+    raise SettingsError([f"the topology has no worker '{worker}' on {settings.server}; name the node "
+                         f"<worker>@{settings.server}, e.g. -n model@{settings.server}"])
+
+
+@signals.worker_ready.connect  # type: ignore[untyped-decorator]
+def _start(**_: Any) -> None:
+    """Begin to beat, and to recover where this worker runs the queue service."""
+    global _recovery
+    here = node()
+    here.register()
+    here.start()
+    logs.event("worker_ready", worker=here.place.worker, pid=os.getpid(), cpus=sorted(os.sched_getaffinity(0)))
+    if Service.QUEUE in here.services:
+        _recovery = Recovery(open_redis(here.settings), here.settings, who=here.place.worker)
+        _recovery.start()
+
+
+@signals.worker_shutting_down.connect  # type: ignore[untyped-decorator]
+def _drain(**_: Any) -> None:
+    if _recovery:
+        _recovery.stop()
+    if _node:
+        _node.drain()
+
+
+@signals.worker_shutdown.connect  # type: ignore[untyped-decorator]
+def _stop(**_: Any) -> None:
+    if _node:
+        _node.stop()
+        logs.event("worker_stopped", worker=_node.place.worker)

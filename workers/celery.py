@@ -1,0 +1,73 @@
+"""The Celery application: `celery -A workers worker|inspect|result|...`.
+
+Redis is the broker. A message is a wake-up and nothing more, so it is taken without acknowledgement (`no_ack`): a wake-up
+that dies with its worker is pushed again by recovery, and the ledger, not the message, says what became of the job.
+"""
+
+from typing import Any
+
+from celery import Celery, signals
+from kombu import Exchange, Queue
+
+from app import topology
+from app.job import Service
+from app.settings import Settings
+
+TASK_MODULES = ("workers.tasks.auth", "workers.tasks.model", "workers.tasks.chat", "workers.tasks.cache",
+                "workers.tasks.queue")
+
+#: The broker must answer within this time, or the connection counts as lost (reliability: a hung Redis hangs us not).
+_SOCKET_TIMEOUT_S = 5
+
+
+def make_app(settings: Settings) -> Celery:
+    """Return the application for these settings. It connects to nothing yet."""
+    app = Celery("tandem", broker=settings.redis_url or "memory://", include=TASK_MODULES,
+                 backend="workers.backend:LedgerBackend")
+    app.conf.update(configuration(settings))
+    app.tandem_settings = settings
+    return app
+
+
+def configuration(settings: Settings) -> dict[str, Any]:
+    """Return Celery's configuration; the reasons are in the comments."""
+    queues = [Queue(service.value, Exchange(""), routing_key=service.value, no_ack=True) for service in Service]
+    return {
+        "task_queues": queues,
+        "task_default_exchange": "",
+        "task_serializer": "json", "result_serializer": "json", "accept_content": ["json"],  # never pickle
+        "broker_transport_options": {
+            "socket_timeout": _SOCKET_TIMEOUT_S, "socket_connect_timeout": 2, "socket_keepalive": True,
+            "health_check_interval": 5, "visibility_timeout": 60, "unacked_restore_interval": 2,
+            "unacked_restore_throttle": 1, "unacked_mutex_expire": 10, "master_name": settings.redis_master_name,
+            "sentinel_kwargs": {"socket_timeout": 0.5},
+        },
+        "broker_connection_max_retries": None,  # wait for the broker for as long as it takes
+        "broker_connection_retry_on_startup": True,
+        "broker_channel_error_retry": True,  # a demoted master answers with a channel error
+        "worker_cancel_long_running_tasks_on_connection_loss": False,  # the lease decides, not the connection
+        "task_acks_late": False,
+        "worker_disable_prefetch": True,  # jobs wait in the ledger, where they can be seen and moved
+        "worker_prefetch_multiplier": 1,
+        "task_ignore_result": True,  # the ledger holds the results; the backend only reads them
+        "worker_enable_remote_control": True,  # without it a worker can go deaf after a broker restart
+        "task_track_started": True,
+        "worker_soft_shutdown_timeout": settings.shutdown_s,
+        "worker_enable_soft_shutdown_on_idle": False,
+        "worker_hijack_root_logger": False,
+        "worker_send_task_events": True,
+        "task_send_sent_event": False,
+        "enable_utc": True,
+        "timezone": "UTC",
+        "broker_pool_limit": 4,
+    }
+
+
+app = make_app(topology.load()[0])
+
+
+@signals.setup_logging.connect  # type: ignore[untyped-decorator]
+def _own_logging(**_: Any) -> None:
+    from app.logs import configure
+
+    configure(app.tandem_settings.log_level)

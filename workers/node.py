@@ -1,0 +1,112 @@
+"""What one worker process holds: its settings, its ledger, its leases, and the claims it is working on.
+
+One thread beats for all of them: it renews the leases of every running job in one call, marks those that are not ours any
+more, and says that the worker lives. It asks the process to end when recovery found that it had gone deaf.
+"""
+
+import os
+import signal
+import socket
+import threading
+import time
+from dataclasses import dataclass, field
+
+from app import logs
+from app.errors import StoreUnavailable
+from app.job import Service
+from app.ledger import Claim, Ledger, Place
+from app.registry import ENTRY_LIFE_S
+from app.settings import Settings
+
+
+@dataclass(slots=True)
+class Running:
+    """An attempt in progress. `lost` is set when the job is no longer ours; its code asks between two tokens."""
+
+    claim: Claim
+    lost: threading.Event = field(default_factory=threading.Event)
+
+
+class Node:
+    """This worker process. `slots` is how many jobs it runs at a time."""
+
+    def __init__(self, ledger: Ledger, settings: Settings, place: Place, *, services: tuple[Service, ...],
+                 processors: tuple[str, ...], slots: int) -> None:
+        self.ledger = ledger
+        self.settings = settings
+        self.place = place
+        self.services = services
+        self._processors = processors
+        self._slots = slots
+        self._running: dict[str, Running] = {}
+        self._lock = threading.Lock()
+        self._claimed_s = time.monotonic()
+        self._stopping = threading.Event()
+        self._drained = threading.Event()
+        self._thread = threading.Thread(target=self._beat_for_ever, name="tandem-beat", daemon=True)
+
+    def start(self) -> None:
+        """Begin to beat."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop beating."""
+        self._stopping.set()
+
+    @property
+    def drained(self) -> bool:
+        """Whether the time for finishing is up: what still runs stops and goes back to the queue."""
+        return self._drained.is_set()
+
+    def drain(self) -> None:
+        """The worker is going down: give its jobs `shutdown_s` to end, then stop them."""
+        timer = threading.Timer(self.settings.shutdown_s, self._drained.set)
+        timer.daemon = True
+        timer.start()
+
+    def enter(self, claim: Claim) -> Running:
+        """Count a claim as being worked on; its lease is renewed until `leave`."""
+        running = Running(claim)
+        with self._lock:
+            self._running[claim.id] = running
+            self._claimed_s = time.monotonic()
+        return running
+
+    def leave(self, running: Running) -> None:
+        """The attempt is over, one way or the other."""
+        with self._lock:
+            self._running.pop(running.claim.id, None)
+
+    def running(self) -> list[Running]:
+        """The attempts in progress."""
+        with self._lock:
+            return list(self._running.values())
+
+    def _beat_for_ever(self) -> None:
+        while not self._stopping.wait(self.settings.beat_s):
+            try:
+                self.beat()
+            except StoreUnavailable as exc:
+                logs.event("beat_failed", worker=self.place.worker, why=str(exc))
+
+    def beat(self) -> None:
+        """Renew every lease once, and say that the worker lives."""
+        running = self.running()
+        held = self.ledger.beat([each.claim for each in running])
+        for each, ours in zip(running, held, strict=True):
+            if not ours and not each.lost.is_set():
+                each.lost.set()
+                logs.event("lease_lost", job=each.claim.id, attempt=each.claim.attempt, worker=self.place.worker)
+        self.register(len(running))
+
+    def register(self, busy: int = 0) -> None:
+        """Renew the worker's entry, and end this process if it was asked to restart."""
+        cpus = ",".join(str(cpu) for cpu in sorted(os.sched_getaffinity(0)))
+        asked = self.ledger.register(self.place.worker, {
+            "server": self.place.server, "services": ",".join(self.services), "pid": os.getpid(),
+            "host": socket.gethostname(), "processors": ",".join(self._processors), "cpus": cpus,
+            "slots": self._slots, "busy": busy, "idle_ms": round((time.monotonic() - self._claimed_s) * 1000),
+        }, ENTRY_LIFE_S)
+        if asked == os.getpid():
+            logs.event("restart_asked", worker=self.place.worker)
+            os.kill(os.getpid(), signal.SIGKILL)  # deaf: a polite signal is what its main loop no longer hears

@@ -1,0 +1,47 @@
+"""What the services of this process hold between jobs, loaded once, before the first: the engine, the keyring, Redis."""
+
+from dataclasses import dataclass
+
+import redis
+
+from app.accounts import Accounts
+from app.announcements import Announcements
+from app.errors import SettingsError
+from app.job import Service
+from app.keyring import Keyring, load_keyring
+from app.settings import Settings
+from app.store import open_redis
+from workers.engine import Engine, load_engine
+
+
+@dataclass(slots=True)
+class Resources:
+    """The loaded resources; a service uses those it needs."""
+
+    client: "redis.Redis[bytes]"
+    accounts: Accounts
+    announcements: Announcements
+    keyring: Keyring | None = None
+    engine: Engine | None = None
+
+
+_held: Resources | None = None
+
+
+def load(settings: Settings, services: tuple[Service, ...]) -> Resources:
+    """Load what these services need. The engine takes seconds."""
+    global _held
+    client = open_redis(settings)
+    _held = Resources(client=client, accounts=Accounts(client), announcements=Announcements(settings))
+    if Service.AUTH in services:
+        _held.keyring = load_keyring(settings.data_dir)
+    if Service.MODEL in services:
+        _held.engine = load_engine(settings)
+    return _held
+
+
+def held() -> Resources:
+    """The resources of this process."""
+    if _held is None:
+        raise SettingsError(["nothing is loaded in this process: it is not a worker"])
+    return _held

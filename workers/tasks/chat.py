@@ -1,0 +1,69 @@
+"""The chat service: a turn of a conversation, answered by the model service.
+
+The history lies in `conversation:<tenant>:<name>`, a list of turns as JSON. The caller's turn and the reply are appended in
+the same step that records the result, so a conversation holds a reply if and only if its job succeeded.
+"""
+
+import time
+import uuid
+
+import msgspec
+
+from app.errors import EngineFailed, EngineTransient, JobStopped
+from app.inputs import ChatInput, Message, ModelInput
+from app.job import Job, Lane, NewJob, Service, State
+from workers import resources
+from workers.attempt import Answer, Attempt
+from workers.tasks import job_task
+
+_LONGEST_WAIT_S = 3600.0  # for the model's part, where the job has no deadline of its own
+
+
+def conversation_key(tenant: str, name: str) -> str:
+    """Return the Redis key of a conversation's turns."""
+    return f"conversation:{tenant}:{name}"
+
+
+@job_task("chat.reply")
+def reply(attempt: Attempt) -> Answer:
+    """Answer a turn, with the turns before it. Result: `text`, `finish_reason`, `model`, `conversation`, `model_job`."""
+    request = msgspec.json.decode(attempt.claim.input, type=ChatInput)
+    key = conversation_key(attempt.claim.tenant, request.conversation)
+    turns = [msgspec.json.decode(turn, type=Message) for turn in resources.held().client.lrange(key, 0, -1)]
+    asked = Message(role="user", content=request.message)
+    job = _through_the_model(attempt, ModelInput(
+        messages=[*turns, asked], max_tokens=request.max_tokens, temperature=request.temperature, top_p=request.top_p,
+        seed=request.seed, stop=request.stop))
+    result = msgspec.json.decode(job.result or b"{}")
+    answered = Message(role="assistant", content=result["text"] or " ")
+    return Answer(
+        result={**result, "conversation": request.conversation, "model_job": job.id},
+        usage=msgspec.json.decode(job.usage) if job.usage else None,
+        append=(key, [msgspec.json.encode(asked), msgspec.json.encode(answered)]))
+
+
+def _through_the_model(attempt: Attempt, request: ModelInput) -> Job:
+    """Submit the model's part as a job of its own and wait for it.
+
+    Its id follows from ours, so another attempt at this job finds the same one instead of asking twice.
+    """
+    claim, ledger = attempt.claim, attempt.node.ledger
+    job_id = str(uuid.uuid5(uuid.UUID(claim.id), "model.generate"))
+    left_s = (claim.deadline_ms - time.time() * 1000) / 1000 if claim.deadline_ms else None
+    part = NewJob(id=job_id, service=Service.MODEL, task="model.generate", tenant=claim.tenant, parent=claim.id,
+                  input=msgspec.json.encode(request), lane=Lane.INTERACTIVE, trace=claim.trace,
+                  deadline_s=max(left_s, 0.001) if left_s is not None else None)
+    announcements = resources.held().announcements
+    with announcements.waiter(job_id) as event:
+        ledger.submit(part)
+        job = announcements.wait(event, lambda: ledger.read(job_id), timeout_s=_LONGEST_WAIT_S,
+                                 stopped=attempt.stopped, every_s=attempt.node.settings.beat_s)
+    if job.state is State.SUCCEEDED:
+        return job
+    if attempt.stopped():
+        if not attempt.node.drained:  # cancelled: so is the model's part; a drained worker leaves it to the next attempt
+            ledger.cancel(job_id)
+        raise JobStopped("the job ended while the model worked on its part")
+    if not job.state.terminal:
+        raise EngineTransient(f"the model's part, job {job_id}, is still {job.state} after {_LONGEST_WAIT_S:g} s")
+    raise EngineFailed(f"the model's part, job {job_id}, {job.state}: {job.error_text()}")

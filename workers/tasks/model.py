@@ -1,0 +1,19 @@
+"""The model service: one request through the engine."""
+
+import msgspec
+
+from app.inputs import ModelInput
+from workers import resources
+from workers.attempt import Answer, Attempt
+from workers.tasks import job_task
+
+
+@job_task("model.generate")
+def generate(attempt: Attempt) -> Answer:
+    """Answer messages or a prompt. Result: `text`, `finish_reason` ("stop" or "length"), `model`."""
+    engine = resources.held().engine
+    assert engine is not None, "the model service loads its engine before its first job"
+    request = msgspec.json.decode(attempt.claim.input, type=ModelInput)
+    generation = engine.generate(request, attempt.stopped)
+    return Answer(usage=generation.usage, result={
+        "text": generation.text, "finish_reason": generation.finish_reason, "model": generation.model})
