@@ -93,16 +93,17 @@ def read_settings(environ: Mapping[str, str], table: Mapping[str, Any]) -> tuple
 def _convert(value: Any, kind: Any) -> Any:
     """Return `value`, a TOML value or a string, as `kind`; ValueError says what was expected."""
     if kind is bool:
-        if isinstance(value, bool) or str(value).lower() in ("true", "false", "1", "0"):
-            return value if isinstance(value, bool) else value.lower() in ("true", "1")
+        if str(value).lower() in ("true", "false", "1", "0"):
+            return str(value).lower() in ("true", "1")
         raise ValueError("must be true or false")
     if kind in (int, float):
-        if isinstance(value, bool):
-            raise ValueError("must be a number")
+        expected = "must be a whole number" if kind is int else "must be a number"
+        if isinstance(value, bool) or not isinstance(value, str | int | kind):
+            raise ValueError(expected)
         try:
             return kind(value)
-        except ValueError:
-            raise ValueError("must be a whole number" if kind is int else "must be a number") from None
+        except (ValueError, OverflowError):
+            raise ValueError(expected) from None
     if not isinstance(value, str):
         raise ValueError("must be text")
     return kind(value) if isinstance(kind, type) and not isinstance(kind, types.UnionType) else value

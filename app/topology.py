@@ -103,14 +103,14 @@ def load(environ: Mapping[str, str] | None = None) -> tuple[Settings, Topology]:
     environ = os.environ if environ is None else environ
     path = Path(environ.get("TANDEM_TOPOLOGY") or DEFAULT_FILE)
     try:
-        document = tomllib.loads(path.read_text())
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as exc:
         raise SettingsError([f"the topology file {path} cannot be read ({exc.strerror}); set TANDEM_TOPOLOGY"]) from exc
-    except tomllib.TOMLDecodeError as exc:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as exc:
         raise SettingsError([f"{path}: {exc}"]) from exc
-    table = document.pop("settings", {})
-    values, faults = read_settings(environ, table)
     reader = _Reader(document, environ.get("TANDEM_PROFILE"))
+    table = reader.table(document, "settings") if "settings" in document else {}
+    values, faults = read_settings(environ, table)
     topology = reader.read()
     if faults + reader.faults or topology is None:
         raise SettingsError(faults + reader.faults)
@@ -126,28 +126,30 @@ class _Reader:
         self.faults: list[str] = []
 
     def read(self) -> Topology | None:
-        self.only(self.document, {"profile", "entry", "flower", "services", "servers", "thresholds"}, "the file")
+        self.only(self.document, {"profile", "entry", "flower", "services", "servers", "settings", "thresholds"},
+                  "the file")
         profile = self.choice(Profile, self.profile or self.document.get("profile", "parallel"), "profile")
-        entry = self.address(self.table(self.document, "entry"), "[entry]")
-        flower = self.address(self.table(self.document, "flower"), "[flower]")
+        entry, flower = self.listener("entry"), self.listener("flower")
         slots = self.concurrency()
         servers = self.servers(profile or Profile.PARALLEL, slots)
+        addresses = [entry, flower, *(server.gateway for server in servers)]
+        self.unique([str(address) for address in addresses if address.port], "address")  # port 0: a fault, listed
         thresholds = {name: self.threshold(body, f"[thresholds] {name}")
                       for name, body in self.table(self.document, "thresholds").items()}
         if self.faults or profile is None:
             return None
-        return Topology(profile=profile, entry=entry, flower=flower, servers=tuple(servers), thresholds=thresholds)
+        used = servers[:1] if profile is Profile.STANDARD else servers
+        return Topology(profile=profile, entry=entry, flower=flower, servers=tuple(used), thresholds=thresholds)
 
     def servers(self, profile: Profile, slots: dict[Service, int]) -> list[Server]:
         blocks = self.document.get("servers")
-        if not isinstance(blocks, list) or not blocks:
+        if not isinstance(blocks, list) or not blocks or not all(isinstance(block, dict) for block in blocks):
             self.faults.append("there must be at least one [[servers]] block")
             return []
         servers = [self.one_server(block, number, profile, slots) for number, block in enumerate(blocks, start=1)]
         self.unique([server.name for server in servers], "server name")
-        self.unique([str(server.gateway) for server in servers], "gateway address")
         self.unique([f"P{p}" for server in servers for w in server.workers for p in w.processors], "processor")
-        return servers[:1] if profile is Profile.STANDARD else servers
+        return servers
 
     def one_server(self, block: dict[str, Any], number: int, profile: Profile, slots: dict[Service, int]) -> Server:
         where = f"[[servers]] block {number}"
@@ -193,6 +195,11 @@ class _Reader:
             return ()
         return tuple(int(label[1:]) for label in listed)
 
+    def listener(self, key: str) -> Address:
+        body = self.table(self.document, key)
+        self.only(body, {"host", "port"}, f"[{key}]")
+        return self.address(body, f"[{key}]")
+
     def address(self, body: dict[str, Any], where: str) -> Address:
         host = body.get("host", "127.0.0.1")
         if not isinstance(host, str) or not host:
@@ -206,12 +213,12 @@ class _Reader:
         value = body.get(key, default)
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             self.faults.append(f"{where}: {key} must be a whole number above 0; got {value!r}")
-            return 1
+            return 0
         return value
 
     def number(self, body: dict[str, Any], key: str, where: str) -> float:
         value = body.get(key)
-        if isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
+        if isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0:
             self.faults.append(f"{where}: {key} must be a number, 0 or above; got {value!r}")
             return 0.0
         return float(value)

@@ -10,6 +10,7 @@ import os
 import shutil
 import socket
 import subprocess
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -67,22 +68,36 @@ def start(folder: Path, *, port: int = 0, program: str | None = None, fsync: str
 
     Port 0 takes a free one. Raises `SettingsError` when it does not come up, with the end of its log.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     program = program or find_program()
     port = port or free_port()
     log = log or folder / "redis.log"
+    process = subprocess.Popen(command(folder, port=port, program=program, fsync=fsync, log=log),
+                               stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+
+    def alive() -> None:
+        if process.poll() is not None:
+            raise SettingsError([f"{program} ended with status {process.returncode}; its log {log} says: {_tail(log)}"])
+
+    wait_for_answer(port, alive, log)
+    return EmbeddedRedis(process, port, program)
+
+
+def command(folder: Path, *, port: int, program: str, log: Path, fsync: str = "always") -> list[str]:
+    """Return the command line of a server with its data in `folder`, which is made if need be."""
+    folder.mkdir(parents=True, exist_ok=True)
     arguments = {
         "bind": "127.0.0.1", "port": port, "dir": folder, "appendonly": "yes", "appendfsync": fsync, "save": "",
         "maxmemory-policy": "noeviction", "daemonize": "no", "logfile": log, "tcp-backlog": 511,
         "repl-diskless-load": "disabled",
     }
-    command = [program] + [part for name, value in arguments.items() for part in (f"--{name}", str(value))]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
-    server = EmbeddedRedis(process, port, program)
+    return [program] + [part for name, value in arguments.items() for part in (f"--{name}", str(value) or '""')]
+
+
+def wait_for_answer(port: int, alive: Callable[[], None], log: Path) -> None:
+    """Wait until the server on the port has read its data and answers. `alive` raises when waiting is in vain."""
     with redis.Redis(port=port, socket_timeout=2) as client:
         def answers() -> bool:
-            if process.poll() is not None:
-                raise SettingsError([f"{program} ended with status {process.returncode}; its log {log} says: {_tail(log)}"])
+            alive()
             try:
                 return bool(client.ping())
             except (redis.exceptions.ConnectionError, redis.exceptions.BusyLoadingError, redis.exceptions.TimeoutError):
@@ -90,7 +105,6 @@ def start(folder: Path, *, port: int = 0, program: str | None = None, fsync: str
 
         wait_until(answers, timeout_s=_START_S, what=f"Redis to answer on port {port}; see {log}")
         check_version(client)
-    return server
 
 
 def check_version(client: "redis.Redis[bytes]") -> str:

@@ -59,7 +59,7 @@ def configuration(settings: Settings) -> dict[str, Any]:
         "task_send_sent_event": False,
         "enable_utc": True,
         "timezone": "UTC",
-        "broker_pool_limit": 4,
+        "broker_pool_limit": 50,  # Flower asks all workers ten things at once, each on a connection of its own
     }
 
 

@@ -33,11 +33,15 @@ local function count(name, by)
   redis.call('HINCRBY', 'counts', name, by or 1)
 end
 
--- Push a wake-up: a Celery task message (protocol 2) in kombu's Redis envelope. It carries the id and nothing else.
-local function wake(service, id, now)
+-- The wake-up: a Celery task message (protocol 2) in kombu's Redis envelope. It carries the id and nothing else.
+local function wakeup(service, id, pushed_ms)
   local task = redis.call('HGET', 'job:' .. id, 'task')
-  redis.call('LPUSH', service, WAKEUP_1 .. task .. WAKEUP_2 .. id .. WAKEUP_3 .. id .. WAKEUP_4 .. id .. WAKEUP_5
-    .. service .. WAKEUP_6 .. id .. '.' .. string.format('%d', now) .. WAKEUP_7)
+  return WAKEUP_1 .. task .. WAKEUP_2 .. id .. WAKEUP_3 .. id .. WAKEUP_4 .. id .. WAKEUP_5 .. service .. WAKEUP_6
+    .. id .. '.' .. string.format('%d', pushed_ms) .. WAKEUP_7
+end
+
+local function wake(service, id, now)
+  redis.call('LPUSH', service, wakeup(service, id, now))
   redis.call('ZADD', 'woken:' .. service, now, id)
 end
 
@@ -74,7 +78,10 @@ local function finish(id, service, state, now, ...)
   redis.call('XADD', 'announcements', 'MAXLEN', '~', ANNOUNCEMENTS_KEPT, '*', 'id', id, 'state', state)
 end
 
+-- Ends a wait without a claim, so takes the wake-up along: with no workers up, nobody else would clear the queue.
 local function leave_queue(id, service)
+  local pushed_ms = redis.call('ZSCORE', 'woken:' .. service, id)
+  if pushed_ms then redis.call('LREM', service, 1, wakeup(service, id, tonumber(pushed_ms))) end
   dequeue(service, id)
   redis.call('ZREM', 'delayed', id)
   redis.call('ZREM', 'deadlines', id)

@@ -1,0 +1,158 @@
+"""The whole stack on one machine, as `make up` runs it: what it consists of, and where its parts leave their traces.
+
+Each server has a supervisord of its own (ops.server). What the servers share here, the embedded Redis and Flower, is kept
+by one more, called "stack".
+"""
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from app.errors import SettingsError
+from app.settings import Settings
+from app.topology import Topology
+from ops import embedded_redis
+from ops.server import raise_open_files
+from ops.waiting import wait_until
+
+_STOP_S = 60.0  # a stopping server lets its jobs end (shutdown_s), then some
+
+
+@dataclass(frozen=True, slots=True)
+class Files:
+    """Where the stack leaves its traces, under the data folder."""
+
+    data_dir: Path
+
+    @property
+    def up(self) -> Path:
+        """What scripts read: addresses, account, pids."""
+        return self.data_dir / "up.json"
+
+    @property
+    def pids(self) -> Path:
+        """The supervisords started so far, for stopping what a broken start left behind."""
+        return self.data_dir / "stack" / "pids.json"
+
+    @property
+    def log(self) -> Path:
+        """What the supervisords themselves print."""
+        return self.data_dir / "stack" / "supervisors.log"
+
+
+class Supervisors:
+    """The supervisord processes of the stack, remembered on disk by pid and start time."""
+
+    def __init__(self, files: Files) -> None:
+        self._files = files
+
+    def start(self, name: str, command: list[str], environ: Mapping[str, str]) -> int:
+        """Start one in a session of its own and remember it; return its pid."""
+        self._files.pids.parent.mkdir(parents=True, exist_ok=True)
+        with self._files.log.open("ab") as log:
+            process = subprocess.Popen(command, env=dict(environ), stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                                       start_new_session=True, preexec_fn=raise_open_files)
+        known = self._read()
+        known[name] = {"pid": process.pid, "created": psutil.Process(process.pid).create_time()}
+        self._files.pids.write_text(json.dumps(known))
+        return process.pid
+
+    def alive(self) -> dict[str, int]:
+        """Return name -> pid of those that still run. A pid that now belongs to another program does not count."""
+        running = {}
+        for name, entry in self._read().items():
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process = psutil.Process(entry["pid"])
+                if process.create_time() == entry["created"] and process.status() != psutil.STATUS_ZOMBIE:
+                    running[name] = entry["pid"]
+        return running
+
+    def stop(self) -> list[str]:
+        """Stop them, the servers first, what they share last; return the names of those that ran."""
+        running = self.alive()
+        for group in ([name for name in running if name != "stack"], [name for name in running if name == "stack"]):
+            families = [child for name in group for child in _family(running[name])]
+            for name in group:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(running[name], signal.SIGTERM)
+            _, left = psutil.wait_procs(families, timeout=_STOP_S)
+            for process in left:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    process.kill()
+        self._files.pids.unlink(missing_ok=True)
+        self._files.up.unlink(missing_ok=True)
+        return list(running)
+
+    def _read(self) -> dict[str, Any]:
+        try:
+            return dict(json.loads(self._files.pids.read_text()))
+        except (FileNotFoundError, json.JSONDecodeError):
+            return {}
+
+
+def _family(pid: int) -> list[psutil.Process]:
+    try:
+        process = psutil.Process(pid)
+        return [process, *process.children(recursive=True)]
+    except psutil.NoSuchProcess:
+        return []
+
+
+def shared_configuration(settings: Settings, plan: Topology, *, redis_port: int | None, flower_login: str) -> str:
+    """Return supervisord's configuration for what the servers share: Flower, and Redis unless one was named."""
+    folder = (settings.data_dir / "stack").resolve()
+    programs = {"flower": [
+        sys.executable, "-m", "celery", "-A", "workers", "flower", f"--address={plan.flower.host}",
+        f"--port={plan.flower.port}", "--logging=warning"]}
+    if redis_port is not None:
+        programs["redis"] = embedded_redis.command(
+            settings.data_dir.resolve() / "redis", port=redis_port, program=embedded_redis.find_program(),
+            log=folder / "redis.log")
+    blocks = [
+        f"[supervisord]\nlogfile = {folder / 'supervisord.log'}\npidfile = {folder / 'supervisord.pid'}\n"
+        "nodaemon = true\nsilent = true\nidentifier = stack\n"]
+    for name, command in programs.items():
+        environment = f'environment = FLOWER_BASIC_AUTH="{flower_login}"' if name == "flower" else ""
+        blocks.append("\n".join([
+            f"[program:{name}]", f"command = {' '.join(command)}", environment, f"directory = {Path.cwd()}",
+            "autorestart = true", "startsecs = 1", "startretries = 1000", "stopwaitsecs = 15",
+            f"priority = {1 if name == 'redis' else 999}", "redirect_stderr = true",
+            f"stdout_logfile = {folder / (name + '.out')}", "stdout_logfile_maxbytes = 10MB", ""]))
+    return "\n".join(blocks)
+
+
+def check_ports(plan: Topology) -> None:
+    """Raise `SettingsError` naming every port of the topology that another program holds."""
+    wanted = {"entry": plan.entry, "flower": plan.flower,
+              **{f"gateway of {server.name}": server.gateway for server in plan.servers}}
+    faults = []
+    for what, address in wanted.items():
+        with socket.socket() as probe:
+            probe.settimeout(1)
+            if probe.connect_ex((address.host, address.port)) == 0:
+                faults.append(f"port {address.port} ({what}) is in use by another program; stop that, or change the "
+                              "port in topology.toml")
+    if faults:
+        raise SettingsError(faults)
+
+
+def wait_for_ports_to_close(plan: Topology) -> None:
+    """Wait until nothing of the stack listens any more."""
+    def closed() -> bool:
+        try:
+            check_ports(plan)
+        except SettingsError:
+            return False
+        return True
+
+    wait_until(closed, timeout_s=10, what="the stack's ports to close")

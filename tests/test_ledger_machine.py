@@ -1,0 +1,292 @@
+"""Whatever the order of calls, repeats, losses and delays, the ledger answers like its model and its books balance.
+
+Hypothesis drives the real scripts on a real Redis and `ModelLedger` side by side. A rule that calls twice stands for a
+reply that was lost: the second answer has to be the model's too.
+"""
+
+import dataclasses
+import json
+import os
+from typing import Any
+
+import hypothesis
+import redis
+from hypothesis import strategies as st
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, multiple, rule, run_state_machine_as_test
+
+from app.errors import JobGone, JobUnknown
+from app.job import Lane, NewJob, Service, State
+from app.ledger import Claim, Ledger
+from app.ledger.ledger import WAKEUP_LOST_MS
+from app.settings import Settings
+from tests.model_ledger import PLACE, ModelLedger, a_job
+
+START_MS = 1_800_000_000_000
+WINDOW = 2  # small, so that the backlog is in play with three jobs
+SERVICES = (Service.AUTH, Service.MODEL)  # auth is the one whose input is erased
+TENANTS = ("ann", "bob")
+DEADLINES = st.sampled_from((None, 0.5, 30.0))
+TIMES = st.sampled_from((1, 2))
+FORGERIES = st.sampled_from(({}, {}, {}, {"owner": "nobody"}, {"attempt": 9}))  # of a claim
+JUMPS_MS = (0, 1, 500, WAKEUP_LOST_MS, 5_000, 10_000, 20_000)  # about the leases, delays, deadlines and retention
+
+
+class LedgerMachine(RuleBasedStateMachine):
+    """Every verb of the ledger, in any order, with every fault a worker or the network can add."""
+
+    jobs: Bundle[str] = Bundle("jobs")
+    claims: Bundle[Claim] = Bundle("claims")
+
+    def __init__(self, client: "redis.Redis[bytes]", settings: Settings) -> None:
+        super().__init__()
+        client.flushall()
+        client.hset("windows", mapping=dict.fromkeys(SERVICES, WINDOW))
+        self.client = client
+        self.settings = settings
+        self.serial = 0
+        self.ended: dict[str, dict[bytes, bytes]] = {}  # records as they were when their jobs ended
+        self.pushed = 0  # settles recorded, each with one element appended
+        self.ledger = Ledger(client, settings, now_ms=START_MS)
+        self.model = ModelLedger(settings=settings, now_ms=START_MS)
+
+    @initialize(target=jobs, deadline_s=DEADLINES)
+    def some_wait(self, deadline_s: float | None) -> Any:
+        return multiple(*(self.call_submit(a_job(service, id=self.next_id(), deadline_s=deadline_s), 1)
+                          for service in SERVICES for _ in range(WINDOW + 1)))
+
+    @initialize(target=claims, deadline_s=DEADLINES)
+    def some_run(self, deadline_s: float | None) -> Any:
+        ids = [self.call_submit(a_job(service, id=self.next_id(), deadline_s=deadline_s), 1) for service in SERVICES]
+        return multiple(*(self.call_claim(job_id, 1) for job_id in ids))
+
+    # -- what callers do
+
+    @rule(target=jobs, service=st.sampled_from(SERVICES), tenant=st.sampled_from(TENANTS), lane=st.sampled_from(Lane),
+          deadline_s=DEADLINES, key=st.sampled_from((None, None, "k1", "k2")),
+          digest=st.sampled_from(("d1", "d2")), times=TIMES)
+    def submit(self, service: Service, times: int, key: str | None, **fields: Any) -> Any:
+        new = a_job(service, id=self.next_id(), idempotency_key=key, **fields)
+        return new.id if self.call_submit(new, times) == new.id else multiple()
+
+    @rule(job_id=jobs)
+    def submit_late_again(self, job_id: str) -> None:
+        if job_id in self.model.jobs:
+            self.call_submit(self.model.jobs[job_id].new, 1)
+
+    @rule(job_id=jobs, tenant=st.sampled_from(("", *TENANTS)), times=TIMES)
+    def cancel(self, job_id: str, tenant: str, times: int) -> None:
+        for _ in range(times):
+            expected = self.model.cancel(job_id, tenant)
+            try:
+                assert self.ledger.cancel(job_id, tenant) == expected
+            except (JobUnknown, JobGone) as exc:
+                assert exc.code == f"job-{expected}"  # noqa: PT017 - the model says whether it raises, and what
+
+    @rule(job_id=jobs, tenant=st.sampled_from(("", *TENANTS)))
+    def read(self, job_id: str, tenant: str) -> None:
+        expected = self.model.read(job_id, tenant)
+        try:
+            job = self.ledger.read(job_id, tenant)
+        except (JobUnknown, JobGone) as exc:
+            assert exc.code == f"job-{expected}"  # noqa: PT017
+            return
+        queue = self.model.waiting(job.service)
+        assert job.state == expected
+        assert job.position == (queue.index(job_id) if job_id in queue else None)
+
+    # -- what workers do
+
+    @rule(target=claims, service=st.sampled_from(SERVICES), times=TIMES)
+    def work(self, service: Service, times: int) -> Any:
+        """Take the next wake-up and claim what it names, as a worker does."""
+        message = self.client.rpop(service)
+        return self.call_claim(json.loads(message)["headers"]["id"], times) if message else multiple()
+
+    @rule(target=claims, job_id=jobs, times=TIMES)
+    def claim(self, job_id: str, times: int) -> Any:
+        """Claim without a wake-up: as after one that came twice, or came late."""
+        return self.call_claim(job_id, times)
+
+    @rule(target=claims, claim=claims)
+    def claim_late_again(self, claim: Claim) -> Any:
+        return self.call_claim(claim.id, 1, owner=claim.owner)
+
+    @rule(claims=st.lists(claims, min_size=1, max_size=3), change=FORGERIES, times=TIMES)
+    def beat(self, claims: list[Claim], change: dict[str, Any], times: int) -> None:
+        claims[0] = dataclasses.replace(claims[0], **change)
+        for _ in range(times):
+            assert self.ledger.beat(claims) == self.model.beat(claims)
+
+    @rule(claim=claims, change=FORGERIES, state=st.sampled_from((State.SUCCEEDED, State.FAILED)), times=TIMES)
+    def settle(self, claim: Claim, change: dict[str, Any], state: State, times: int) -> None:
+        claim = dataclasses.replace(claim, **change)
+        for _ in range(times):
+            expected = self.model.settle(claim, state)
+            answer = self.ledger.settle(claim, state, result=b'{"text": "hi"}', append=("chunks", [b"end"]))
+            assert answer == expected
+            self.pushed += expected == "recorded"
+
+    @rule(claim=claims, change=FORGERIES, because=st.sampled_from(("error", "drain")),
+          wait_s=st.sampled_from((0.0, 5.0)), times=TIMES)
+    def release(self, claim: Claim, change: dict[str, Any], because: str, wait_s: float, times: int) -> None:
+        claim = dataclasses.replace(claim, **change)
+        for _ in range(times):
+            expected = self.model.release(claim, because=because, wait_s=wait_s)
+            assert self.ledger.release(claim, because=because, wait_s=wait_s) == expected
+
+    # -- what recovery does
+
+    @rule(after_ms=st.sampled_from(JUMPS_MS), duty=st.sampled_from(("reap", "expire", "rewake", "purge")), times=TIMES)
+    def recover(self, after_ms: int, duty: str, times: int) -> None:
+        self.pass_time(after_ms)
+        for _ in range(times):
+            getattr(self, duty)()
+
+    def reap(self) -> None:
+        again, failed = self.ledger.reap()
+        assert (set(again), set(failed)) == self.model.reap()
+
+    def expire(self) -> None:
+        assert set(self.ledger.expire()) == self.model.expire()
+
+    def rewake(self) -> None:
+        for service in SERVICES:
+            oldest = self.ledger_now - WAKEUP_LOST_MS
+            old = {key.decode() for key in self.client.zrangebyscore(f"woken:{service}", "-inf", oldest)}
+            lost = old - self.queued(service)
+            assert self.ledger.rewake(service) == len(lost)
+            assert old <= self.queued(service)
+            self.model.counts["rewoken"] += len(lost)
+            self.model.ripen()
+
+    def purge(self) -> None:
+        assert self.ledger.purge() == self.model.purge()
+
+    # -- what goes wrong, and time
+
+    @rule(service=st.sampled_from(SERVICES), all_of_them=st.booleans())
+    def lose_wakeups(self, service: Service, all_of_them: bool) -> None:
+        self.client.delete(service) if all_of_them else self.client.rpop(service)
+
+    @rule(by_ms=st.sampled_from(JUMPS_MS))
+    def pass_time(self, by_ms: int) -> None:
+        self.model.now_ms += by_ms
+        self.ledger.now_ms = self.model.now_ms
+
+    # -- what must hold after each step
+
+    def check_invariants(self, *args: Any, **kwargs: Any) -> None:
+        """Compare Redis with the model, in one round trip. Replaces @invariant methods, which cost one each."""
+        super().check_invariants(*args, **kwargs)
+        records, sets, counts, pushed, announced = self.snapshot()
+        self.check_records(records)
+        self.check_sets(sets)
+        assert counts == {name: number for name, number in self.model.counts.items() if number}
+        assert pushed == self.pushed, "a settle appended more or less than once"
+        assert announced == sum(counts.get(state, 0) for state in State if state.terminal)
+        assert self.ledger.census().balanced
+
+    def check_records(self, records: dict[str, dict[bytes, bytes]]) -> None:
+        for job_id, job in self.model.jobs.items():
+            record = records[job_id]
+            assert record[b"state"].decode() == job.state
+            assert int(record[b"attempt"]) == job.attempt
+            assert int(record.get(b"recorded", 0)) == job.state.terminal, "recorded once, when it ends"
+            assert record.get(b"owner", b"").decode() == (job.owner or "")
+            assert [int(record.get(name, 0)) for name in (b"errors", b"lost", b"stale")] \
+                == [job.errors, job.lost, job.stale]
+            if job.state.terminal:
+                kept = {name: value for name, value in record.items() if name != b"stale"}
+                assert self.ended.setdefault(job_id, kept) == kept, "an ended job has changed"
+                assert job.new.service is not Service.AUTH or b"input" not in record
+
+    def check_sets(self, sets: dict[str, dict[str, float]]) -> None:
+        jobs = self.model.jobs.values()
+        for service in SERVICES:
+            waiting, woken, backlog = (list(sets[f"{name}:{service}"]) for name in ("waiting", "woken", "backlog"))
+            assert waiting == self.model.waiting(service), "the waiting set, or its order, is off"
+            assert sorted(woken + backlog) == sorted(waiting), "waiting is not woken and backlog, each job in one"
+            assert len(woken) == min(WINDOW, len(waiting)), "the window is not full, or overfull"
+        expected = {
+            "delayed": {job.new.id: job.ready_ms for job in jobs if job.state is State.QUEUED and not job.waiting},
+            "leases": {job.new.id: job.lease_ms for job in jobs if job.state is State.RUNNING},
+            "deadlines": {job.new.id: job.deadline_ms for job in jobs if not job.state.terminal and job.deadline_ms},
+            "finished": {job.new.id: job.finished_ms for job in jobs if job.state.terminal},
+        }
+        for name, times in expected.items():
+            assert sets[name] == times, name
+
+    def teardown(self) -> None:
+        """However it went, working workers and recovery bring every job to an end."""
+        for _ in range(self.settings.max_lost + 1):
+            self.ledger.now_ms = self.ledger_now + 60_000
+            self.ledger.reap()
+            self.ledger.expire()
+            for service in SERVICES:
+                self.ledger.rewake(service)
+                while message := self.client.rpop(service):
+                    claim = self.ledger.claim(json.loads(message)["headers"]["id"], PLACE, owner=self.next_id())
+                    if isinstance(claim, Claim):
+                        self.ledger.settle(claim, State.SUCCEEDED)
+        census = self.ledger.census()
+        assert census.live == 0, f"never ended: {census}"
+        assert census.balanced
+
+    # -- the plumbing
+
+    @property
+    def ledger_now(self) -> int:
+        assert self.ledger.now_ms
+        return self.ledger.now_ms
+
+    def next_id(self) -> str:
+        """Return a fresh id. Not random, so that Hypothesis can replay."""
+        self.serial += 1
+        return f"00000000-0000-7000-8000-{self.serial:012d}"
+
+    def call_submit(self, new: NewJob, times: int) -> str:
+        for _ in range(times):
+            expected = self.model.submit(new)
+            answer = self.ledger.submit(new)
+            assert (answer.outcome, answer.job_id) == expected
+            if answer.job:
+                assert answer.job.position == self.model.waiting(new.service).index(new.id)
+        return expected[1]
+
+    def call_claim(self, job_id: str, times: int, owner: str | None = None) -> Any:
+        owner = owner or self.next_id()
+        for _ in range(times):
+            expected = self.model.claim(job_id, owner)
+            assert self.ledger.claim(job_id, PLACE, owner=owner) == expected
+        return expected if isinstance(expected, Claim) else multiple()
+
+    def queued(self, service: Service) -> set[str]:
+        return {json.loads(message)["headers"]["id"] for message in self.client.lrange(service, 0, -1)}
+
+    def snapshot(self) -> tuple[
+            dict[str, dict[bytes, bytes]], dict[str, dict[str, float]], dict[str, int], int, int]:
+        """Return the records, the sets in order with scores, the counts, elements appended, and announcements made."""
+        names = [f"{name}:{service}" for name in ("waiting", "woken", "backlog") for service in SERVICES]
+        names += ["delayed", "leases", "deadlines", "finished"]
+        with self.client.pipeline(transaction=False) as pipeline:
+            for job_id in self.model.jobs:
+                pipeline.hgetall(f"job:{job_id}")
+            for name in names:
+                pipeline.zrange(name, 0, -1, withscores=True)
+            pipeline.hgetall("counts").llen("chunks").xlen("announcements")
+            *answers, counts, pushed, announced = pipeline.execute()
+        split = len(self.model.jobs)
+        return (dict(zip(self.model.jobs, answers[:split], strict=True)),
+                {name: {member.decode(): score for member, score in members}
+                 for name, members in zip(names, answers[split:], strict=True)},
+                {name.decode(): int(number) for name, number in counts.items()}, pushed, announced)
+
+
+def test_any_order_of_calls_gives_the_models_answers_and_balanced_books(
+        client: "redis.Redis[bytes]", settings: Settings) -> None:
+    small = dataclasses.replace(settings, lease_s=10.0, max_lost=2, retention_s=10.0)
+    run_state_machine_as_test(
+        lambda: LedgerMachine(client, small),
+        settings=hypothesis.settings(max_examples=300, stateful_step_count=40, deadline=None,
+                                     derandomize="CI" in os.environ,
+                                     suppress_health_check=[hypothesis.HealthCheck.too_slow]))

@@ -1,0 +1,126 @@
+"""A setting that is wrong or unknown refuses to start, with every fault at once; what is right is taken."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from app.errors import SettingsError
+from app.settings import Settings, load_settings
+
+
+def faults(environ: dict[str, str] | None = None, table: dict[str, Any] | None = None) -> list[str]:
+    """Return what load_settings refuses these for."""
+    with pytest.raises(SettingsError) as refusal:
+        load_settings(environ or {}, table)
+    return refusal.value.faults
+
+
+def test_without_any_setting_the_defaults_hold() -> None:
+    assert load_settings({}) == Settings()
+
+
+def test_values_are_read_from_the_environment_by_their_kind() -> None:
+    settings = load_settings({
+        "TANDEM_LEASE_S": "12.5", "TANDEM_MAX_ATTEMPTS": "5", "TANDEM_TRUST_REMOTE_CODE": "TRUE",
+        "TANDEM_DATA_DIR": "/srv/tandem", "TANDEM_REDIS_URL": "unix:///run/redis.sock", "HOME": "/root"})
+
+    assert settings == Settings(lease_s=12.5, max_attempts=5, trust_remote_code=True, data_dir=Path("/srv/tandem"),
+                                redis_url="unix:///run/redis.sock")
+
+
+def test_values_are_read_from_the_file_by_their_kind() -> None:
+    settings = load_settings({}, {"lease_s": 12, "max_attempts": 5, "trust_remote_code": False, "data_dir": "/srv"})
+
+    assert settings == Settings(lease_s=12.0, max_attempts=5, trust_remote_code=False, data_dir=Path("/srv"))
+    assert isinstance(settings.lease_s, float)
+
+
+def test_the_environment_wins_over_the_file() -> None:
+    assert load_settings({"TANDEM_MODEL": "here"}, {"model": "there", "max_lost": 7}) == Settings(
+        model="here", max_lost=7)
+
+
+def test_the_process_environment_is_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TANDEM_MAX_LOST", "9")
+
+    assert load_settings().max_lost == 9
+
+
+def test_variables_that_say_where_the_settings_are_are_not_settings() -> None:
+    assert load_settings({"TANDEM_TOPOLOGY": "/etc/tandem.toml", "TANDEM_PROFILE": "standard"}) == Settings()
+
+
+def test_every_fault_of_both_places_is_listed_at_once() -> None:
+    environ = {"TANDEM_LEASE_S": "soon", "TANDEM_MAX_ATTEMPTS": "2.5", "TANDEM_LEESE_S": "3", "TANDEM_ENGINE": "vllm"}
+    table = {"trust_remote_code": "perhaps", "log_level": "LOUD", "redis_timeout_s": -1, "colour": "red"}
+
+    found = faults(environ, table)
+
+    assert len(found) == 8
+    for part in ("[settings] trust_remote_code must be true or false; got 'perhaps'",
+                 "[settings] colour is not a setting; the settings are redis_url,",
+                 "TANDEM_LEASE_S must be a number; got 'soon'",
+                 "TANDEM_MAX_ATTEMPTS must be a whole number; got '2.5'",
+                 "TANDEM_LEESE_S is not a setting; did you mean lease_s?",
+                 "engine must be torch or scripted; got 'vllm'",
+                 "log_level must be DEBUG, INFO, WARNING or ERROR; got 'LOUD'",
+                 "redis_timeout_s must be above 0; got -1.0"):
+        assert any(fault.startswith(part) for fault in found), part
+
+
+def test_the_refusal_says_how_many_faults_there_are_and_gives_each_a_line() -> None:
+    with pytest.raises(SettingsError, match=r"fix these 2 faults:\n  - TANDEM_LEASE_S .*\n  - TANDEM_MODLE .*"):
+        load_settings({"TANDEM_LEASE_S": "soon", "TANDEM_MODLE": "x"})
+
+
+@pytest.mark.parametrize(("name", "suggestion"), [
+    ("TANDEM_REDIS_ULR", "redis_url"), ("TANDEM_RETENTION", "retention_s"), ("TANDEM_MAX_ATEMPTS", "max_attempts")])
+def test_an_unknown_name_comes_with_the_nearest_known_one(name: str, suggestion: str) -> None:
+    assert faults({name: "1"}) == [f"{name} is not a setting; did you mean {suggestion}?"]
+
+
+@pytest.mark.parametrize("value", ["0", "-1", "nan", "inf", "1e999"])
+def test_times_and_counts_must_be_above_zero_and_finite(value: str) -> None:
+    (fault,) = faults({"TANDEM_RETENTION_S": value})
+
+    assert fault.startswith("retention_s must be above 0; got ")
+
+
+@pytest.mark.parametrize(("name", "value", "rule"), [
+    ("max_attempts", 2.7, "must be a whole number"), ("max_attempts", 3.0, "must be a whole number"),
+    ("max_attempts", True, "must be a whole number"), ("max_attempts", [3], "must be a whole number"),
+    ("lease_s", False, "must be a number"), ("lease_s", {"s": 3}, "must be a number"),
+    ("lease_s", "", "must be a number"), ("lease_s", 10**400, "must be a number"),
+    ("trust_remote_code", 2, "must be true or false"), ("trust_remote_code", "yes", "must be true or false"),
+    ("trust_remote_code", [], "must be true or false"),
+    ("model", 7, "must be text"), ("data_dir", True, "must be text")])
+def test_a_value_of_another_kind_is_a_fault_and_not_bent_to_fit(name: str, value: object, rule: str) -> None:
+    assert faults(table={name: value}) == [f"[settings] {name} {rule}; got {value!r}"]
+
+
+@pytest.mark.parametrize(("value", "meant"), [(1, True), (0, False), ("1", True), ("False", False)])
+def test_one_and_zero_will_do_for_true_and_false(value: object, meant: bool) -> None:
+    assert load_settings({}, {"trust_remote_code": value}).trust_remote_code is meant
+
+
+def test_a_fault_in_the_file_is_listed_although_the_environment_overrides_it() -> None:
+    assert len(faults({"TANDEM_LEASE_S": "10"}, {"lease_s": "soon"})) == 1
+
+
+def test_a_beat_must_leave_room_for_one_that_is_late() -> None:
+    assert load_settings({"TANDEM_BEAT_S": "5", "TANDEM_LEASE_S": "10"}).beat_s == 5.0
+    (fault,) = faults({"TANDEM_BEAT_S": "5.1"})
+    assert fault.startswith("beat_s must be at most half of lease_s")
+
+
+@pytest.mark.parametrize("url", [
+    "redis://h/0", "rediss://h:6380", "unix:///run/r.sock", "sentinel://a;sentinel://b/0", ""])
+def test_redis_may_be_named_by_any_of_its_schemes_or_left_to_the_embedded_one(url: str) -> None:
+    assert load_settings({"TANDEM_REDIS_URL": url}).redis_url == url
+
+
+@pytest.mark.parametrize("url", ["localhost:6379", "http://h", "amqp://h"])
+def test_another_scheme_is_refused(url: str) -> None:
+    (fault,) = faults({"TANDEM_REDIS_URL": url})
+    assert fault.startswith("redis_url must start with redis://")
