@@ -52,7 +52,7 @@ class ApiKey:
 class Accounts:
     """Reads and writes accounts and keys. Raises redis-py's errors; callers translate them."""
 
-    def __init__(self, client: "redis.Redis[bytes]") -> None:
+    def __init__(self, client: redis.Redis) -> None:
         self._client = client
 
     def add(self, username: str, role: Role, password_hash: str) -> Account:

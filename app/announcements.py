@@ -72,7 +72,7 @@ class Announcements:
         thread.start()
         return thread
 
-    def _read_for_ever(self, client: "redis.Redis[bytes]", last: bytes) -> None:
+    def _read_for_ever(self, client: redis.Redis, last: bytes) -> None:
         while not self._stopping.is_set():
             try:
                 for _, entries in client.xread({"announcements": last}, block=_BLOCK_MS, count=1000) or []:
@@ -92,7 +92,7 @@ class Announcements:
                     event.set()
 
 
-def _end_of(client: "redis.Redis[bytes]") -> bytes:
+def _end_of(client: redis.Redis) -> bytes:
     try:
         newest = client.xrevrange("announcements", count=1)
     except (redis.exceptions.RedisError, OSError):

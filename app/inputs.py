@@ -15,7 +15,7 @@ from app.job import Lane, Service
 Key = Annotated[str, Meta(min_length=1, max_length=200, pattern=r"^[A-Za-z0-9._:-]+$")]
 
 
-class Input(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+class Input(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
     """Base of all inputs."""
 
 

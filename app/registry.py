@@ -15,7 +15,7 @@ ENTRY_LIFE_S = 15.0
 class Registry:
     """Reads the workers' entries."""
 
-    def __init__(self, client: "redis.Redis[bytes]") -> None:
+    def __init__(self, client: redis.Redis) -> None:
         self._client = client
 
     def workers(self) -> list[WorkerEntry]:

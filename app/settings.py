@@ -6,7 +6,6 @@ in Tandem is handed a `Settings`; nothing else reads the environment.
 
 import difflib
 import os
-import types
 import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
@@ -106,7 +105,7 @@ def _convert(value: Any, kind: Any) -> Any:
             raise ValueError(expected) from None
     if not isinstance(value, str):
         raise ValueError("must be text")
-    return kind(value) if isinstance(kind, type) and not isinstance(kind, types.UnionType) else value
+    return kind(value)
 
 
 def _out_of_range(values: Mapping[str, Any]) -> list[str]:

@@ -16,7 +16,7 @@ from app.settings import Settings
 _RETRIES = 3  # within about half a second: longer outages are the caller's to wait out, with a clear 503
 
 
-def open_redis(settings: Settings, *, timeout_s: float | None = None) -> "redis.Redis[bytes]":
+def open_redis(settings: Settings, *, timeout_s: float | None = None) -> redis.Redis:
     """Return a client for the settings' URL; it connects on first use.
 
     `timeout_s` replaces the socket timeout, for blocking reads. Raises `SettingsError` without a URL.
@@ -33,12 +33,12 @@ def open_redis(settings: Settings, *, timeout_s: float | None = None) -> "redis.
     return redis.Redis.from_url(settings.redis_url, **options)
 
 
-def _through_sentinels(settings: Settings, options: dict[str, object]) -> "redis.Redis[bytes]":
+def _through_sentinels(settings: Settings, options: dict[str, object]) -> redis.Redis:
     """Return a client of whatever node the Sentinels call master, asked anew at each connection."""
     parts = [urlsplit(part) for part in settings.redis_url.split(";")]
     nodes = [(part.hostname or "127.0.0.1", part.port or 26379) for part in parts]
     last = parts[-1]
     password = unquote(parts[0].password) if parts[0].password else None
-    sentinels = Sentinel(nodes, sentinel_kwargs={"socket_timeout": 0.5}, **options)  # type: ignore[no-untyped-call]
-    return sentinels.master_for(  # type: ignore[no-any-return, no-untyped-call]
+    sentinels = Sentinel(nodes, sentinel_kwargs={"socket_timeout": 0.5}, **options)
+    return sentinels.master_for(
         settings.redis_master_name, db=int(last.path.strip("/") or 0), password=password, **options)

@@ -36,12 +36,12 @@ class Audit:
         return self.census.balanced and not self.faults
 
 
-def take(client: "redis.Redis[bytes]", ledger: Ledger) -> Audit:
+def take(client: redis.Redis, ledger: Ledger) -> Audit:
     """Return an audit of the whole ledger."""
     result = Audit(ledger.census())
     suspects = dict(_faults(client, result))
     for job_id in suspects:  # a job that moved while we looked is well the second time
-        fault = _fault(job_id, *_look(client, [job_id])[0])
+        fault = _fault(*_look(client, [job_id])[0])
         if fault:
             result.faults.append(f"job {job_id}: {fault}")
     if not result.census.balanced:
@@ -50,7 +50,7 @@ def take(client: "redis.Redis[bytes]", ledger: Ledger) -> Audit:
     return result
 
 
-def _faults(client: "redis.Redis[bytes]", result: Audit) -> Iterator[tuple[str, str]]:
+def _faults(client: redis.Redis, result: Audit) -> Iterator[tuple[str, str]]:
     batch: list[str] = []
     for key in client.scan_iter(match="job:*", count=_BATCH):
         batch.append(key.decode().removeprefix("job:"))
@@ -60,16 +60,16 @@ def _faults(client: "redis.Redis[bytes]", result: Audit) -> Iterator[tuple[str, 
     yield from _check(client, batch, result)
 
 
-def _check(client: "redis.Redis[bytes]", batch: list[str], result: Audit) -> Iterator[tuple[str, str]]:
+def _check(client: redis.Redis, batch: list[str], result: Audit) -> Iterator[tuple[str, str]]:
     for job_id, (record, places) in zip(batch, _look(client, batch), strict=True):
         result.states[record["state"]] += 1
         result.recorded_twice += int(record["recorded"] or 0) > 1
         result.attempts_over_one += int(record["attempt"] or 0) > 1
-        if fault := _fault(job_id, record, places):
+        if fault := _fault(record, places):
             yield job_id, fault
 
 
-def _look(client: "redis.Redis[bytes]", batch: list[str]) -> list[tuple[dict[str, str], set[str]]]:
+def _look(client: redis.Redis, batch: list[str]) -> list[tuple[dict[str, str], set[str]]]:
     """Return each job's state, recorded and attempt, and the sets it is in. One transaction a job, so it cannot move."""
     fields = ("state", "recorded", "attempt", "service")
     found = []
@@ -90,7 +90,7 @@ def _look(client: "redis.Redis[bytes]", batch: list[str]) -> list[tuple[dict[str
     return found
 
 
-def _fault(job_id: str, record: dict[str, str], places: set[str]) -> str | None:
+def _fault(record: dict[str, str], places: set[str]) -> str | None:
     """Say what is wrong with a job: where it lies must follow from its state, and an ended one was recorded once."""
     if not record["state"]:
         return None  # purged meanwhile
@@ -104,7 +104,7 @@ def _fault(job_id: str, record: dict[str, str], places: set[str]) -> str | None:
     return None
 
 
-def _orphans(client: "redis.Redis[bytes]") -> list[str]:
+def _orphans(client: redis.Redis) -> list[str]:
     """Find ids in the sets of live jobs that have no record."""
     faults = []
     for name in ("leases", "delayed", "deadlines", *(f"waiting:{service.value}" for service in Service)):

@@ -107,7 +107,7 @@ def wait_for_answer(port: int, alive: Callable[[], None], log: Path) -> None:
         check_version(client)
 
 
-def check_version(client: "redis.Redis[bytes]") -> str:
+def check_version(client: redis.Redis) -> str:
     """Return the server's version. Raises `SettingsError` for one older than Tandem supports."""
     version = str(client.info("server")["redis_version"])
     if tuple(int(part) for part in version.split(".")[:2]) < _OLDEST:

@@ -118,7 +118,8 @@ def up(name: str) -> None:
     if notice := sharing_notice(plan):
         print(notice, file=sys.stderr)
     raise_open_files()
-    os.execv(sys.executable, [sys.executable, "-W", "ignore::UserWarning", "-m", "supervisor.supervisord",
+    os.execv(sys.executable, [  # noqa: S606 - our own interpreter and arguments
+        sys.executable, "-W", "ignore::UserWarning", "-m", "supervisor.supervisord",
                               "--configuration", str(path)])
 
 

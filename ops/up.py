@@ -14,6 +14,7 @@ import time
 import urllib.error
 import urllib.request
 from dataclasses import dataclass, replace
+from functools import partial
 from types import FrameType
 from typing import Any, NoReturn
 
@@ -88,7 +89,7 @@ def main() -> int:
     return 0
 
 
-def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
+def _interrupt(number: int, _frame: FrameType | None) -> NoReturn:
     raise Interrupted(f"interrupted by {signal.Signals(number).name}")
 
 
@@ -166,7 +167,7 @@ def _supervisord(path: str) -> list[str]:
 def _wait_for_servers(settings: Settings, plan: Topology) -> None:
     """Wait until every gateway can accept jobs and every worker has said that it lives."""
     for server in plan.servers:
-        wait_until(lambda server=server: _answers(f"http://{server.gateway}/readyz"), timeout_s=60, every_s=0.2,
+        wait_until(partial(_answers, f"http://{server.gateway}/readyz"), timeout_s=60, every_s=0.2,
                    what=f"the gateway of {server.name}; see {run_folder(settings, server) / 'gateway.log'}")
     registry = Registry(open_redis(settings))
     for server in plan.servers:

@@ -1,5 +1,5 @@
-"""Decides, and nothing else: no clock, no I/O. Times are arguments, so the same code runs in the recovery task, in property
-tests and in a simulator.
+"""Decides, and nothing else: no clock, no I/O. Times are arguments, so the same code runs in the recovery task, in
+property tests and in a simulator.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,8 +10,8 @@ from app.worker_entry import WorkerEntry
 
 def deaf_workers(workers: Sequence[WorkerEntry], unheeded_ms: Mapping[Service, int], *,
                  stuck_ms: int) -> list[WorkerEntry]:
-    """Return the workers that live but have stopped consuming: idle and without a claim for `stuck_ms`, while a wake-up of a
-    service of theirs has lain in its queue at least as long.
+    """Return the workers that live but have stopped consuming: idle and without a claim for `stuck_ms`, while a wake-up of
+    a service of theirs has lain in its queue at least as long.
 
     Seen with Celery on Redis: an acknowledgement lost in a broker restart leaves a worker alive that never takes another
     message. `unheeded_ms` holds, for each service with waiting jobs, how long the oldest wake-up has lain in its queue.

@@ -24,7 +24,7 @@ _SLOW_DUTIES_S = 2.0  # windows, watchdog and retention need no half-second roun
 class Recovery:
     """The duties, in a thread of their own."""
 
-    def __init__(self, client: "redis.Redis[bytes]", settings: Settings, *, who: str) -> None:
+    def __init__(self, client: redis.Redis, settings: Settings, *, who: str) -> None:
         self._ledger = Ledger(client, settings)
         self._registry = Registry(client)
         self._client = client

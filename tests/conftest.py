@@ -20,7 +20,8 @@ def redis_programs() -> list[str]:
     return [bundled, *(path for name in ("redis-server", "valkey-server") if (path := shutil.which(name)))]
 
 
-@pytest.fixture(scope="session", params=redis_programs(), ids=lambda path: "bundled" if ".venv" in path else Path(path).name)
+@pytest.fixture(scope="session", params=redis_programs(),
+                ids=lambda path: "bundled" if ".venv" in path else Path(path).name)
 def redis_server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedRedis]:
     """A running Redis, shared by the tests of a session; each test empties it first."""
     server = embedded_redis.start(tmp_path_factory.mktemp("redis"), program=request.param, fsync="no")
@@ -29,7 +30,7 @@ def redis_server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPa
 
 
 @pytest.fixture
-def client(redis_server: EmbeddedRedis) -> Iterator["redis.Redis[bytes]"]:
+def client(redis_server: EmbeddedRedis) -> Iterator[redis.Redis]:
     """A client of an empty Redis."""
     with redis.Redis.from_url(redis_server.url) as connection:
         connection.flushall()
@@ -43,6 +44,6 @@ def settings(redis_server: EmbeddedRedis, tmp_path: Path) -> Settings:
 
 
 @pytest.fixture
-def ledger(client: "redis.Redis[bytes]", settings: Settings) -> Ledger:
+def ledger(client: redis.Redis, settings: Settings) -> Ledger:
     """A ledger on the empty Redis."""
     return Ledger(client, settings)

@@ -30,7 +30,7 @@ def a_running_job(ledger: Ledger, service: Service = Service.MODEL, **changes: o
     return claim
 
 
-def everything(client: "redis.Redis[bytes]") -> dict[bytes, bytes | None]:
+def everything(client: redis.Redis) -> dict[bytes, bytes | None]:
     """Return every key with its serialized value."""
     return {key: client.dump(key) for key in client.scan_iter()}
 

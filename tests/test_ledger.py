@@ -34,7 +34,7 @@ def books_balance(ledger: Ledger) -> Iterator[None]:
 
 
 def test_a_submit_writes_the_record_its_place_in_line_and_its_wakeup_at_once(
-        ledger: Ledger, client: "redis.Redis[bytes]") -> None:
+        ledger: Ledger, client: redis.Redis) -> None:
     new = a_job(deadline_s=5.0, lane=Lane.INTERACTIVE, trace="00-abc-def-01", parent="p")
 
     answer = ledger.submit(new)
@@ -58,7 +58,7 @@ def test_the_answer_to_a_submit_shows_the_job_as_a_read_right_after_it(ledger: L
 
 
 def test_a_submit_whose_reply_was_lost_may_be_sent_again_and_changes_nothing(
-        ledger: Ledger, client: "redis.Redis[bytes]") -> None:
+        ledger: Ledger, client: redis.Redis) -> None:
     new = a_job(idempotency_key="k")
     ledger.submit(new)
     before = everything(client)
@@ -91,7 +91,7 @@ def test_an_idempotency_key_is_known_to_its_tenant_only(ledger: Ledger) -> None:
 
 
 def test_an_idempotency_key_is_forgotten_after_its_life(
-        ledger: Ledger, client: "redis.Redis[bytes]", settings: Settings) -> None:
+        ledger: Ledger, client: redis.Redis, settings: Settings) -> None:
     ledger.submit(a_job(idempotency_key="k"))
 
     (key,) = client.keys("idem:*")
@@ -99,7 +99,7 @@ def test_an_idempotency_key_is_forgotten_after_its_life(
 
 
 def test_without_a_given_time_the_ledger_takes_the_clock_of_redis(
-        ledger: Ledger, client: "redis.Redis[bytes]") -> None:
+        ledger: Ledger, client: redis.Redis) -> None:
     ledger.now_ms = None
     before_s, _ = client.time()
     job_id = ledger.submit(a_job()).job_id
@@ -137,7 +137,7 @@ def test_a_job_that_waits_out_a_delay_can_be_cancelled(ledger: Ledger) -> None:
     assert ledger.census().delayed == 0
 
 
-def test_an_ended_job_keeps_its_end_when_it_is_cancelled(ledger: Ledger, client: "redis.Redis[bytes]") -> None:
+def test_an_ended_job_keeps_its_end_when_it_is_cancelled(ledger: Ledger, client: redis.Redis) -> None:
     claim = a_running_job(ledger)
     ledger.settle(claim, State.SUCCEEDED)
     before = everything(client)
@@ -150,7 +150,7 @@ def test_an_ended_job_keeps_its_end_when_it_is_cancelled(ledger: Ledger, client:
 
 
 def test_position_and_eta_come_from_the_line_the_pace_and_the_slots(
-        ledger: Ledger, client: "redis.Redis[bytes]") -> None:
+        ledger: Ledger, client: redis.Redis) -> None:
     ids = sorted(ledger.submit(a_job()).job_id for _ in range(3))  # of the same millisecond
     assert ledger.read(ids[2]).eta_s is None  # nothing was measured yet
 
@@ -160,7 +160,7 @@ def test_position_and_eta_come_from_the_line_the_pace_and_the_slots(
         (0, 0.5), (1, 0.5), (2, 1.0)]  # two at a time
 
 
-def test_the_pace_follows_the_run_times(ledger: Ledger, client: "redis.Redis[bytes]") -> None:
+def test_the_pace_follows_the_run_times(ledger: Ledger, client: redis.Redis) -> None:
     for run_ms in (1000, 2000):
         claim = a_running_job(ledger)
         ledger.now_ms = (ledger.now_ms or 0) + run_ms
@@ -179,7 +179,7 @@ def test_another_tenants_job_is_unknown_to_read_and_to_cancel(ledger: Ledger) ->
 
 
 def test_a_job_past_retention_is_gone_for_its_owner_and_unknown_to_others(
-        ledger: Ledger, client: "redis.Redis[bytes]", settings: Settings) -> None:
+        ledger: Ledger, client: redis.Redis, settings: Settings) -> None:
     claim = a_running_job(ledger, tenant="ann")
     ledger.settle(claim, State.SUCCEEDED)
     ledger.now_ms = NOW_MS + round(settings.retention_s * 1000) - 1
@@ -241,7 +241,7 @@ def test_a_redis_that_cannot_be_reached_is_store_unavailable(settings: Settings)
 
 
 def test_a_full_redis_refuses_a_submit_as_a_whole_but_lets_running_jobs_end(
-        ledger: Ledger, client: "redis.Redis[bytes]") -> None:
+        ledger: Ledger, client: redis.Redis) -> None:
     claim = a_running_job(ledger)
     before = everything(client)
     client.config_set("maxmemory", 1)
@@ -254,7 +254,7 @@ def test_a_full_redis_refuses_a_submit_as_a_whole_but_lets_running_jobs_end(
         client.config_set("maxmemory", 0)
 
 
-def test_a_redis_that_is_only_a_replica_is_store_unavailable(ledger: Ledger, client: "redis.Redis[bytes]") -> None:
+def test_a_redis_that_is_only_a_replica_is_store_unavailable(ledger: Ledger, client: redis.Redis) -> None:
     client.replicaof("127.0.0.1", free_port())
     try:
         with pytest.raises(StoreUnavailable, match=r"(?i)read.?only"):
@@ -263,7 +263,7 @@ def test_a_redis_that_is_only_a_replica_is_store_unavailable(ledger: Ledger, cli
         client.replicaof("NO", "ONE")
 
 
-def test_scripts_are_loaded_again_after_redis_forgot_them(ledger: Ledger, client: "redis.Redis[bytes]") -> None:
+def test_scripts_are_loaded_again_after_redis_forgot_them(ledger: Ledger, client: redis.Redis) -> None:
     claim = a_running_job(ledger)
     client.script_flush()
 

@@ -26,7 +26,7 @@ def books_balance(ledger: Ledger) -> Iterator[None]:
 
 
 def test_a_claim_starts_the_next_attempt_under_a_lease(
-        ledger: Ledger, client: "redis.Redis[bytes]", settings: Settings) -> None:
+        ledger: Ledger, client: redis.Redis, settings: Settings) -> None:
     new = a_job(trace="00-abc-def-01", deadline_s=60.0)
     ledger.submit(new)
 
@@ -73,7 +73,7 @@ def test_of_many_claims_at_the_same_time_one_wins_each_job(ledger: Ledger) -> No
 
 
 def test_a_beat_renews_the_lease_and_says_which_jobs_are_lost(
-        ledger: Ledger, client: "redis.Redis[bytes]", settings: Settings) -> None:
+        ledger: Ledger, client: redis.Redis, settings: Settings) -> None:
     mine, cancelled = a_running_job(ledger), a_running_job(ledger)
     ledger.cancel(cancelled.id)
     ledger.now_ms = NOW_MS + 2000
@@ -98,7 +98,7 @@ def test_a_settled_job_has_its_result_and_is_recorded_once(ledger: Ledger) -> No
 
 
 def test_a_settle_whose_reply_was_lost_is_answered_again_and_changes_nothing(
-        ledger: Ledger, client: "redis.Redis[bytes]") -> None:
+        ledger: Ledger, client: redis.Redis) -> None:
     claim = a_running_job(ledger)
     ledger.settle(claim, State.FAILED, error=b'{"code": "engine-failed"}')
     before = everything(client)
@@ -136,7 +136,7 @@ def test_a_result_counts_only_with_the_right_owner_and_attempt(ledger: Ledger, c
 
 
 def test_what_a_settle_appends_is_pushed_once_and_never_by_a_stale_one(
-        ledger: Ledger, client: "redis.Redis[bytes]") -> None:
+        ledger: Ledger, client: redis.Redis) -> None:
     claim, cancelled = a_running_job(ledger), a_running_job(ledger)
     ledger.cancel(cancelled.id)
 
@@ -147,7 +147,7 @@ def test_what_a_settle_appends_is_pushed_once_and_never_by_a_stale_one(
     assert client.lrange("history", 0, -1) == [b"question", b"answer"]
 
 
-def test_the_end_of_each_job_is_announced_once(ledger: Ledger, client: "redis.Redis[bytes]") -> None:
+def test_the_end_of_each_job_is_announced_once(ledger: Ledger, client: redis.Redis) -> None:
     settled, cancelled = a_running_job(ledger), a_running_job(ledger)
     for _ in range(2):
         ledger.settle(settled, State.SUCCEEDED)
@@ -158,7 +158,7 @@ def test_the_end_of_each_job_is_announced_once(ledger: Ledger, client: "redis.Re
 
 
 def test_the_input_of_an_auth_job_is_erased_when_it_ends_however_it_ends(
-        ledger: Ledger, client: "redis.Redis[bytes]") -> None:
+        ledger: Ledger, client: redis.Redis) -> None:
     settled, cancelled = (a_running_job(ledger, service=Service.AUTH, input=b'"sealed"') for _ in range(2))
     waiting = ledger.submit(a_job(Service.AUTH, input=b'"sealed"')).job_id
     assert all(client.hexists(f"job:{job_id}", "input") for job_id in (settled.id, cancelled.id, waiting))

@@ -36,7 +36,7 @@ def stock_app(redis_server: EmbeddedRedis) -> Iterator[celery.Celery]:
         yield app
 
 
-def wake_up(client: "redis.Redis[bytes]") -> dict[str, Any]:
+def wake_up(client: redis.Redis) -> dict[str, Any]:
     """Take the one message of the queue and decode it, body included."""
     assert client.llen("model") == 1
     message: dict[str, Any] = json.loads(client.rpop("model") or b"")
@@ -45,7 +45,7 @@ def wake_up(client: "redis.Redis[bytes]") -> dict[str, Any]:
 
 
 def test_our_wakeup_is_the_message_that_celery_writes_for_the_same_task(
-        ledger: Ledger, client: "redis.Redis[bytes]", stock_app: celery.Celery) -> None:
+        ledger: Ledger, client: redis.Redis, stock_app: celery.Celery) -> None:
     def run() -> None: ...
 
     task = stock_app.task(run, name=TASK, ignore_result=True, shared=False)
@@ -69,7 +69,7 @@ def test_our_wakeup_is_the_message_that_celery_writes_for_the_same_task(
     assert ours == theirs
 
 
-def test_the_same_job_woken_again_has_another_delivery_tag(ledger: Ledger, client: "redis.Redis[bytes]") -> None:
+def test_the_same_job_woken_again_has_another_delivery_tag(ledger: Ledger, client: redis.Redis) -> None:
     ledger.now_ms = 1_800_000_000_000
     ledger.submit(a_job())
     first = wake_up(client)
@@ -83,7 +83,7 @@ def test_the_same_job_woken_again_has_another_delivery_tag(ledger: Ledger, clien
 
 @pytest.mark.parametrize("times", [1, 3])
 def test_a_stock_celery_worker_runs_our_wakeup_under_the_jobs_id(
-        ledger: Ledger, client: "redis.Redis[bytes]", stock_app: celery.Celery, times: int) -> None:
+        ledger: Ledger, client: redis.Redis, stock_app: celery.Celery, times: int) -> None:
     requests: list[tuple[str, str | None, list[Any], dict[str, Any], str]] = []
 
     def run(task: Any) -> None:

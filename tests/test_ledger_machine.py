@@ -37,7 +37,7 @@ class LedgerMachine(RuleBasedStateMachine):
     jobs: Bundle[str] = Bundle("jobs")
     claims: Bundle[Claim] = Bundle("claims")
 
-    def __init__(self, client: "redis.Redis[bytes]", settings: Settings) -> None:
+    def __init__(self, client: redis.Redis, settings: Settings) -> None:
         super().__init__()
         client.flushall()
         client.hset("windows", mapping=dict.fromkeys(SERVICES, WINDOW))
@@ -283,7 +283,7 @@ class LedgerMachine(RuleBasedStateMachine):
 
 
 def test_any_order_of_calls_gives_the_models_answers_and_balanced_books(
-        client: "redis.Redis[bytes]", settings: Settings) -> None:
+        client: redis.Redis, settings: Settings) -> None:
     small = dataclasses.replace(settings, lease_s=10.0, max_lost=2, retention_s=10.0)
     run_state_machine_as_test(
         lambda: LedgerMachine(client, small),

@@ -34,7 +34,7 @@ def error_code(ledger: Ledger, job_id: str) -> str:
 
 
 def test_a_job_whose_worker_went_silent_is_queued_again_first_in_line_with_a_wakeup(
-        ledger: Ledger, client: "redis.Redis[bytes]", settings: Settings) -> None:
+        ledger: Ledger, client: redis.Redis, settings: Settings) -> None:
     claim = a_running_job(ledger)
     pass_time(ledger, 1)
     ledger.submit(a_job())
@@ -151,7 +151,7 @@ def test_a_claim_past_the_deadline_expires_the_job_and_tells_the_caller_why(ledg
 
 
 def test_a_job_that_ended_in_time_is_not_touched_at_its_deadline(
-        ledger: Ledger, client: "redis.Redis[bytes]") -> None:
+        ledger: Ledger, client: redis.Redis) -> None:
     settled, cancelled = (a_running_job(ledger, deadline_s=2.0) for _ in range(2))
     ledger.settle(settled, State.SUCCEEDED)
     ledger.cancel(cancelled.id)
@@ -181,7 +181,7 @@ def test_duties_are_led_independently(ledger: Ledger) -> None:
     assert ledger.lead("recovery", "server-2", 30.0) == 0
 
 
-def test_a_lead_that_is_renewed_lasts_from_its_last_renewal(ledger: Ledger, client: "redis.Redis[bytes]") -> None:
+def test_a_lead_that_is_renewed_lasts_from_its_last_renewal(ledger: Ledger, client: redis.Redis) -> None:
     ledger.lead("recovery", "server-1", 5.0)
     ledger.lead("recovery", "server-1", 30.0)
 
@@ -192,7 +192,7 @@ def test_a_lead_that_is_renewed_lasts_from_its_last_renewal(ledger: Ledger, clie
 
 
 def test_a_worker_that_is_asked_to_restart_learns_it_when_it_next_says_that_it_lives(
-        ledger: Ledger, client: "redis.Redis[bytes]") -> None:
+        ledger: Ledger, client: redis.Redis) -> None:
     assert ledger.register("model@server-1", {"pid": 4711, "slots": 1}, 10.0) == 0
     client.hset("worker:model@server-1", "restart", 4711)
 

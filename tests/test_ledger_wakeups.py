@@ -22,21 +22,21 @@ def books_balance(ledger: Ledger) -> Iterator[None]:
     assert ledger.census().balanced
 
 
-def pop(client: "redis.Redis[bytes]", service: Service = Service.MODEL) -> str:
+def pop(client: redis.Redis, service: Service = Service.MODEL) -> str:
     """Take the next wake-up off the queue, as a worker does; return the id of its job."""
     message = client.rpop(service)
     assert message, f"no wake-up in the queue of {service}"
     return str(json.loads(message)["headers"]["id"])
 
 
-def work(ledger: Ledger, client: "redis.Redis[bytes]") -> Claim:
+def work(ledger: Ledger, client: redis.Redis) -> Claim:
     """Take the next wake-up and claim its job."""
     claim = ledger.claim(pop(client), PLACE, owner=new_owner())
     assert isinstance(claim, Claim)
     return claim
 
 
-def one_at_a_time(client: "redis.Redis[bytes]") -> None:
+def one_at_a_time(client: redis.Redis) -> None:
     """Keep a single wake-up in the queue, so that the order of work is the order of the waiting set."""
     client.hset("windows", "model", 1)
 
@@ -45,7 +45,7 @@ def one_at_a_time(client: "redis.Redis[bytes]") -> None:
 
 
 def test_a_thousand_waiting_jobs_put_a_windowful_into_the_queue_and_each_claim_tops_it_up(
-        ledger: Ledger, client: "redis.Redis[bytes]") -> None:
+        ledger: Ledger, client: redis.Redis) -> None:
     ids = [ledger.submit(a_job()).job_id for _ in range(1000)]
     assert client.llen("model") == WINDOW
 
@@ -57,7 +57,7 @@ def test_a_thousand_waiting_jobs_put_a_windowful_into_the_queue_and_each_claim_t
     assert sorted(taken) == sorted(ids)
 
 
-def test_the_window_is_what_the_workers_slots_ask_for(ledger: Ledger, client: "redis.Redis[bytes]") -> None:
+def test_the_window_is_what_the_workers_slots_ask_for(ledger: Ledger, client: redis.Redis) -> None:
     client.hset("windows", "model", 3)
     for _ in range(10):
         ledger.submit(a_job())
@@ -68,13 +68,13 @@ def test_the_window_is_what_the_workers_slots_ask_for(ledger: Ledger, client: "r
     assert client.llen("model") == 5
 
 
-def test_each_service_has_a_queue_of_its_own(ledger: Ledger, client: "redis.Redis[bytes]") -> None:
+def test_each_service_has_a_queue_of_its_own(ledger: Ledger, client: redis.Redis) -> None:
     ids = {service: ledger.submit(a_job(service)).job_id for service in Service}
 
     assert {service: pop(client, service) for service in Service} == ids
 
 
-def test_a_claim_that_is_refused_tops_up_too(ledger: Ledger, client: "redis.Redis[bytes]") -> None:
+def test_a_claim_that_is_refused_tops_up_too(ledger: Ledger, client: redis.Redis) -> None:
     one_at_a_time(client)
     claim = a_running_job(ledger)
     ledger.submit(a_job())
@@ -88,7 +88,7 @@ def test_a_claim_that_is_refused_tops_up_too(ledger: Ledger, client: "redis.Redi
 
 
 def test_jobs_that_are_cancelled_while_they_wait_do_not_pile_up_in_the_queue(
-        ledger: Ledger, client: "redis.Redis[bytes]") -> None:
+        ledger: Ledger, client: redis.Redis) -> None:
     ids = [ledger.submit(a_job()).job_id for _ in range(100)]
     for job_id in ids[:-1]:
         ledger.cancel(job_id)
@@ -99,7 +99,7 @@ def test_jobs_that_are_cancelled_while_they_wait_do_not_pile_up_in_the_queue(
 
 
 def test_jobs_that_expire_while_they_wait_do_not_pile_up_in_the_queue(
-        ledger: Ledger, client: "redis.Redis[bytes]") -> None:
+        ledger: Ledger, client: redis.Redis) -> None:
     for _ in range(50):
         ledger.submit(a_job(deadline_s=1.0))
     ledger.now_ms = NOW_MS + 1000
@@ -111,7 +111,7 @@ def test_jobs_that_expire_while_they_wait_do_not_pile_up_in_the_queue(
 # -- the order
 
 
-def test_lanes_pass_each_other_in_the_order_of_their_urgency(ledger: Ledger, client: "redis.Redis[bytes]") -> None:
+def test_lanes_pass_each_other_in_the_order_of_their_urgency(ledger: Ledger, client: redis.Redis) -> None:
     one_at_a_time(client)
     ledger.submit(a_job())  # its wake-up fills the window
     for lane in (Lane.BATCH, Lane.STANDARD, Lane.INTERACTIVE):
@@ -121,7 +121,7 @@ def test_lanes_pass_each_other_in_the_order_of_their_urgency(ledger: Ledger, cli
     assert lanes[1:] == [Lane.INTERACTIVE, Lane.STANDARD, Lane.BATCH]
 
 
-def test_within_a_lane_the_oldest_goes_first(ledger: Ledger, client: "redis.Redis[bytes]") -> None:
+def test_within_a_lane_the_oldest_goes_first(ledger: Ledger, client: redis.Redis) -> None:
     ids = []
     for age_ms in range(20):
         ledger.now_ms = NOW_MS + age_ms
@@ -132,7 +132,7 @@ def test_within_a_lane_the_oldest_goes_first(ledger: Ledger, client: "redis.Redi
 
 @pytest.mark.parametrize("lane", [Lane.STANDARD, Lane.BATCH])
 def test_a_job_that_has_waited_out_its_lanes_handicap_goes_before_new_interactive_ones(
-        ledger: Ledger, client: "redis.Redis[bytes]", lane: Lane) -> None:
+        ledger: Ledger, client: redis.Redis, lane: Lane) -> None:
     one_at_a_time(client)
     ledger.submit(a_job(lane=Lane.INTERACTIVE))  # its wake-up fills the window
     old = ledger.submit(a_job(lane=lane)).job_id
@@ -145,7 +145,7 @@ def test_a_job_that_has_waited_out_its_lanes_handicap_goes_before_new_interactiv
 
 
 def test_a_job_that_comes_back_keeps_its_place_in_line(
-        ledger: Ledger, client: "redis.Redis[bytes]") -> None:
+        ledger: Ledger, client: redis.Redis) -> None:
     one_at_a_time(client)
     ledger.submit(a_job())
     claim = work(ledger, client)
@@ -161,17 +161,17 @@ def test_a_job_that_comes_back_keeps_its_place_in_line(
 # -- lost wake-ups
 
 
-def lose_the_queue(client: "redis.Redis[bytes]") -> None:
+def lose_the_queue(client: redis.Redis) -> None:
     client.delete("model")
 
 
-def pop_and_die(client: "redis.Redis[bytes]") -> None:
+def pop_and_die(client: redis.Redis) -> None:
     pop(client)
 
 
 @pytest.mark.parametrize("loss", [lose_the_queue, pop_and_die])
 def test_a_wakeup_that_vanished_is_pushed_again_when_it_counts_as_lost(
-        ledger: Ledger, client: "redis.Redis[bytes]", loss: object) -> None:
+        ledger: Ledger, client: redis.Redis, loss: object) -> None:
     job_id = ledger.submit(a_job()).job_id
     assert callable(loss)
     loss(client)
@@ -188,7 +188,7 @@ def test_a_wakeup_that_vanished_is_pushed_again_when_it_counts_as_lost(
 
 
 def test_a_wakeup_that_still_waits_in_the_queue_is_not_pushed_again(
-        ledger: Ledger, client: "redis.Redis[bytes]") -> None:
+        ledger: Ledger, client: redis.Redis) -> None:
     for _ in range(3):
         ledger.submit(a_job())
     lost = pop(client)
@@ -200,7 +200,7 @@ def test_a_wakeup_that_still_waits_in_the_queue_is_not_pushed_again(
 
 
 def test_a_wakeup_that_was_popped_late_finds_its_job_although_a_second_one_was_pushed(
-        ledger: Ledger, client: "redis.Redis[bytes]") -> None:
+        ledger: Ledger, client: redis.Redis) -> None:
     job_id = ledger.submit(a_job()).job_id
     stalled = pop(client)
     ledger.now_ms = NOW_MS + WAKEUP_LOST_MS
@@ -211,7 +211,7 @@ def test_a_wakeup_that_was_popped_late_finds_its_job_although_a_second_one_was_p
     assert ledger.read(job_id).attempt == 1
 
 
-def test_messages_that_are_not_ours_do_not_stop_recovery(ledger: Ledger, client: "redis.Redis[bytes]") -> None:
+def test_messages_that_are_not_ours_do_not_stop_recovery(ledger: Ledger, client: redis.Redis) -> None:
     ledger.submit(a_job())
     lose_the_queue(client)
     client.lpush("model", b"not json", b"{}")

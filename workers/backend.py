@@ -44,15 +44,15 @@ class LedgerBackend(Backend, SyncBackendMixin):  # type: ignore[misc]
             self._ledger = Ledger(open_redis(settings), settings)
         return self._ledger
 
-    def get_task_meta(self, task_id: str, cache: bool = True) -> dict[str, Any]:
+    def get_task_meta(self, task_id: str, **_: Any) -> dict[str, Any]:
         """Return what Celery calls the task's meta. Raises `JobUnknown` or `JobGone`."""
         return meta(self.ledger.read(task_id))
 
-    def store_result(self, task_id: str, result: Any, state: str, *_: Any, **__: Any) -> Any:
+    def store_result(self, _task_id: str, result: Any, *_: Any, **__: Any) -> Any:
         """Do nothing: the ledger has recorded the job's end already, or refused it."""
         return result
 
-    def as_uri(self, include_password: bool = False) -> str:
+    def as_uri(self, *_: Any, **__: Any) -> str:
         """Name the backend in banners."""
         return "ledger://"
 

@@ -18,7 +18,7 @@ from workers.engine import Engine, load_engine
 class Resources:
     """The loaded resources; a service uses those it needs."""
 
-    client: "redis.Redis[bytes]"
+    client: redis.Redis
     accounts: Accounts
     announcements: Announcements
     keyring: Keyring | None = None

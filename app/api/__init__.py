@@ -34,7 +34,7 @@ class Gateway:
 
     settings: Settings
     topology: Topology
-    client: "redis.Redis[bytes]"
+    client: redis.Redis
     ledger: Ledger
     announcements: Announcements
     registry: Registry

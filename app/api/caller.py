@@ -6,10 +6,10 @@ looked up in Redis, and the answer believed for a few seconds.
 
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import wraps
 from typing import Any, TypeVar, cast
-from collections.abc import Callable
 
 import redis
 from flask import current_app, g, request

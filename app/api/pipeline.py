@@ -1,8 +1,8 @@
 """One Redis connection for all requests of a process: scripts called at the same time travel together.
 
-While a batch is under way the calls that come in meanwhile form the next. So sixty-four clients cost a few packets and, with
-`appendfsync always`, a few disk writes, instead of sixty-four. A batch that fails is repeated whole by redis-py's retry: the
-scripts are safe to repeat.
+While a batch is under way the calls that come in meanwhile form the next. So sixty-four clients cost a few packets and,
+with `appendfsync always`, a few disk writes, instead of sixty-four. A batch that fails is repeated whole by redis-py's
+retry: the scripts are safe to repeat.
 """
 
 import queue
@@ -31,7 +31,7 @@ class SharedPipeline:
     A call that gets no reply within the connection's own retries, plus `timeout_s`, raises `redis.TimeoutError`.
     """
 
-    def __init__(self, client: "redis.Redis[bytes]", *, timeout_s: float) -> None:
+    def __init__(self, client: redis.Redis, *, timeout_s: float) -> None:
         self._client = client
         self._timeout_s = 4 * timeout_s + 2
         self._calls: queue.SimpleQueue[_Call] = queue.SimpleQueue()
@@ -71,6 +71,6 @@ class SharedPipeline:
             with self._client.pipeline(transaction=False) as pipeline:
                 for call in calls:
                     pipeline.evalsha(*call.args)
-                return pipeline.execute(raise_on_error=False)
+                return list(pipeline.execute(raise_on_error=False))
         except Exception as exc:  # noqa: BLE001 - whatever it is belongs to the waiting callers; the thread must live on
             return [exc] * len(calls)

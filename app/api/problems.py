@@ -72,7 +72,7 @@ def _werkzeugs(exc: HTTPException) -> Response:
     return response
 
 
-def _unexpected(exc: Exception) -> Response:
+def _unexpected(_: Exception) -> Response:
     logs.event("request_crashed", exc_info=True, request=request_id(), path=request.path)
     return problem(500, "internal-error", "Internal error",
                    f"the gateway failed; its log has the reason under request id {request_id()}")

@@ -115,7 +115,7 @@ class Ledger:
     time.
     """
 
-    def __init__(self, client: "redis.Redis[bytes]", settings: Settings, *, evaluator: Evaluator | None = None,
+    def __init__(self, client: redis.Redis, settings: Settings, *, evaluator: Evaluator | None = None,
                  now_ms: int | None = None) -> None:
         self._scripts = Scripts(client, evaluator)
         self._settings = settings

@@ -35,7 +35,7 @@ class Evaluator(Protocol):
 class Scripts:
     """Runs scripts by name, loading them into Redis when it does not know them (first use, or it was restarted)."""
 
-    def __init__(self, client: "redis.Redis[bytes]", evaluator: Evaluator | None = None) -> None:
+    def __init__(self, client: redis.Redis, evaluator: Evaluator | None = None) -> None:
         self._client = client
         self._evaluator = evaluator or client
 

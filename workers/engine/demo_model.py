@@ -58,6 +58,7 @@ def _alone(lock: Path) -> Iterator[None]:
 
 def _convert(gguf: Path, folder: Path) -> None:
     """Write the model and its tokenizer to `folder`, which appears whole or not at all."""
+    os.environ.setdefault("TQDM_DISABLE", "1")  # read when tqdm is imported; its bars would break up `make up`'s steps
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
     from transformers.utils import logging
@@ -76,7 +77,7 @@ def _convert(gguf: Path, folder: Path) -> None:
         tokenizer.save_pretrained(temporary)
         model.save_pretrained(temporary)
         shutil.rmtree(folder, ignore_errors=True)
-        os.rename(temporary, folder)
+        temporary.rename(folder)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
