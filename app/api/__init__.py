@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 import redis
-from flask import Flask
+from flask import Flask, Request
 from flask_jwt_extended import JWTManager
+from werkzeug.routing import MapAdapter
 
 from app import logs, topology
 from app.accounts import Accounts
@@ -42,6 +43,18 @@ class Gateway:
     check: CallerCheck
 
 
+class Application(Flask):
+    """Flask, but a route never depends on the request's host, so the host is not taken apart for each request."""
+
+    def create_url_adapter(self, request: Request | None) -> MapAdapter | None:
+        """Return what matches the request's path."""
+        if request is None:
+            return super().create_url_adapter(request)
+        environ = request.environ
+        return MapAdapter(self.url_map, "localhost", environ.get("SCRIPT_NAME") or "/", "",
+                          environ["wsgi.url_scheme"], request.path, request.method, environ.get("QUERY_STRING", ""))
+
+
 def from_environment() -> Flask:
     """Return the application for the process's environment; gunicorn calls this in each of its workers."""
     settings, plan = topology.load()
@@ -51,7 +64,7 @@ def from_environment() -> Flask:
 
 def create_app(settings: Settings, plan: Topology) -> Flask:
     """Return the application. It connects to Redis with the first request that needs it."""
-    app = Flask("tandem", static_folder=None)
+    app = Application("tandem", static_folder=None)
     client = open_redis(settings)
     keyring = load_keyring(settings.data_dir)
     app.config.update(
@@ -62,7 +75,7 @@ def create_app(settings: Settings, plan: Topology) -> Flask:
     JWTManager(app)
     app.extensions["tandem"] = Gateway(
         settings=settings, topology=plan, client=client, announcements=Announcements(settings), keyring=keyring,
-        ledger=Ledger(client, settings, evaluator=SharedPipeline(client, timeout_s=settings.redis_timeout_s)),
+        ledger=Ledger(client, settings, evaluator=SharedPipeline(client)),
         registry=Registry(client), check=CallerCheck(Accounts(client)))
     problems.install(app)
     app.register_blueprint(auth.blueprint)

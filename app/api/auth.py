@@ -47,9 +47,8 @@ def login() -> Response:
         raise Unauthenticated("username and password do not fit")
     token = create_access_token(answer["account"], additional_claims={
         "username": answer["username"], "role": answer["role"]})
-    response = bodies.json_response(LoginResponse(token, "Bearer", int(gateway.settings.access_token_s)))
-    response.headers["Cache-Control"] = "no-store"
-    return response
+    return bodies.json_response(LoginResponse(token, "Bearer", int(gateway.settings.access_token_s)),
+                                headers=[("Cache-Control", "no-store")])
 
 
 def _checked(sealed: str) -> Job:

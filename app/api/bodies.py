@@ -1,9 +1,11 @@
 """Request bodies in, response bodies out, and the gateway's parts for the request at hand."""
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import msgspec
 from flask import Response, current_app, request
+from werkzeug.datastructures import Headers
 
 from app.errors import InvalidInput, MalformedRequest, UnsupportedMedia
 from app.inputs import invalid
@@ -14,6 +16,15 @@ if TYPE_CHECKING:
 Body = TypeVar("Body")
 
 
+class WholeResponse(Response):
+    """A response whose body is there and whose headers are final, so that werkzeug need not go over them again: every
+    answer of the gateway is one, and on the hot path that is a tenth of its time."""
+
+    def get_wsgi_headers(self, environ: Any) -> Headers:  # noqa: ARG002 - werkzeug passes it
+        """Return the headers as they are."""
+        return self.headers
+
+
 def gateway() -> "Gateway":
     """The parts of the gateway."""
     return cast("Gateway", current_app.extensions["tandem"])
@@ -21,11 +32,23 @@ def gateway() -> "Gateway":
 
 def json_body() -> bytes:
     """Return the request's body, which must say that it is JSON. Raises `UnsupportedMedia` or `MalformedRequest`."""
-    if request.mimetype != "application/json":
+    if request.environ.get("CONTENT_TYPE") != "application/json" and request.mimetype != "application/json":
         raise UnsupportedMedia(f"send the body as application/json; it came as '{request.mimetype or 'nothing'}'")
-    body = request.get_data(cache=False)
+    body = _body()
     if not body:
         raise MalformedRequest("the body is empty; send a JSON object")
+    return body
+
+
+def _body() -> bytes:
+    """Return the body. One of stated and lawful length is read straight from the server; Flask's own way, which is five
+    times as slow, is left for chunked bodies and for refusing what is too large."""
+    length, most = request.content_length, current_app.config["MAX_CONTENT_LENGTH"]
+    if length is None or length > most:
+        return request.get_data(cache=False)
+    body: bytes = request.environ["wsgi.input"].read(length)
+    if len(body) < length:
+        raise MalformedRequest(f"the connection ended after {len(body)} of the body's {length} bytes")
     return body
 
 
@@ -46,6 +69,9 @@ def malformed(exc: msgspec.DecodeError) -> MalformedRequest:
     return MalformedRequest(f"the body is not JSON: {exc}")
 
 
-def json_response(body: Any, status: int = 200) -> Response:
-    """Return a JSON response."""
-    return Response(msgspec.json.encode(body), status, mimetype="application/json")
+def json_response(body: Any, status: int = 200, headers: Iterable[tuple[str, str]] = (), *,
+                  content_type: str = "application/json") -> Response:
+    """Return a JSON response, with these headers beside those that every body has."""
+    text = msgspec.json.encode(body)
+    return WholeResponse([text], status, [
+        ("Content-Type", content_type), ("Content-Length", str(len(text))), *headers])

@@ -3,6 +3,7 @@
 import hashlib
 import math
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -103,22 +104,19 @@ def _wait(job_id: str, tenant: str, wait_s: float) -> Job:
 
 def _answered(submission: Submission, job: Job, wait_s: float) -> Response:
     """Answer a submit: 200 when the job has ended while the caller waited, else 202."""
-    response = _told(job, 200 if wait_s and job.state.terminal else 202)
-    response.headers["Location"] = f"/v1/jobs/{job.id}"
+    headers = [("Location", f"/v1/jobs/{job.id}"), ("Vary", "Prefer")]
     if wait_s:
-        response.headers["Preference-Applied"] = f"wait={wait_s:g}"
-    response.headers["Vary"] = "Prefer"
+        headers.append(("Preference-Applied", f"wait={wait_s:g}"))
     if submission.outcome is Submitted.REPLAYED:
-        response.headers["Idempotency-Replayed"] = "true"
-    return response
+        headers.append(("Idempotency-Replayed", "true"))
+    return _told(job, 200 if wait_s and job.state.terminal else 202, headers)
 
 
-def _told(job: Job, status: int) -> Response:
+def _told(job: Job, status: int, headers: Sequence[tuple[str, str]] = ()) -> Response:
     """Return the job object, and while it is live, when to look again."""
-    response = bodies.json_response(job.public(durability=DURABILITY), status)
     if not job.state.terminal:
-        response.headers["Retry-After"] = str(min(math.ceil(job.eta_s or _POLL_S), _LONGEST_POLL_S))
-    return response
+        headers = [*headers, ("Retry-After", str(min(math.ceil(job.eta_s or _POLL_S), _LONGEST_POLL_S)))]
+    return bodies.json_response(job.public(durability=DURABILITY), status, headers)
 
 
 def _check_id(job_id: str) -> None:

@@ -1,14 +1,14 @@
 """Errors as RFC 9457 `application/problem+json`, and the request id on every response."""
 
+import random
 import re
-import secrets
 from typing import Any
 
-import msgspec
 from flask import Flask, Response, g, request
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
 from app import logs
+from app.api import bodies
 from app.errors import CallerError, TandemError
 
 #: Seconds after which a caller may try again what failed for a passing reason.
@@ -27,21 +27,22 @@ def install(app: Flask) -> None:
 
 def request_id() -> str:
     """The request's id: the caller's own `X-Request-Id` if it is a sane one, else a fresh one."""
-    if "request_id" not in g:
-        given = request.headers.get("X-Request-Id", "")
-        g.request_id = given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(8)
-    return str(g.request_id)
+    known: str | None = g.get("request_id")
+    if known is None:
+        given = request.environ.get("HTTP_X_REQUEST_ID")
+        known = g.request_id = given if given and _REQUEST_ID.fullmatch(given) else f"{random.getrandbits(64):016x}"
+    return known
 
 
 def problem(status: int, code: str, title: str, detail: str, **members: Any) -> Response:
     """Return a problem response. `members` are our own additions, such as `pointer`."""
     body = {"type": f"/problems/{code}", "title": title, "status": status, "detail": detail, "instance": request.path,
             "code": code, "request_id": request_id(), **members}
-    return Response(msgspec.json.encode(body), status, mimetype="application/problem+json")
+    return bodies.json_response(body, status, content_type="application/problem+json")
 
 
 def _stamp(response: Response) -> Response:
-    response.headers["X-Request-Id"] = request_id()
+    response.headers.add("X-Request-Id", request_id())
     return response
 
 

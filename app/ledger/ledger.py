@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+import msgspec
 import redis
 
 from app.errors import JobGone, JobUnknown
@@ -37,8 +38,7 @@ class Submitted(StrEnum):
     MISMATCH = "mismatch"  # the idempotency key names an earlier job with another body
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Submission:
+class Submission(msgspec.Struct, frozen=True, kw_only=True):
     """The answer to a submit. `job` is there when the job was accepted just now; else read `job_id`."""
 
     outcome: Submitted
