@@ -26,6 +26,7 @@ class Settings:
 
     redis_url: str = ""  # redis://, rediss://, unix:// or sentinel://host:port[;sentinel://...]/db; empty: embedded
     redis_master_name: str = "jobs"  # the master's name, for sentinel:// URLs
+    redis_program: str = ""  # the embedded server's program; empty: from PATH, else the bundled one
     redis_timeout_s: float = 3.0  # a Redis that does not answer for this long counts as unreachable
     data_dir: Path = Path("var")  # models, secrets, logs, the embedded Redis's files
     engine: str = "torch"  # torch or scripted

@@ -7,7 +7,7 @@ import os
 import re
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -98,8 +98,12 @@ class Topology:
         raise SettingsError([f"there is no server '{name}' in the topology (profile {self.profile}); there are: {names}"])
 
 
-def load(environ: Mapping[str, str] | None = None) -> tuple[Settings, Topology]:
-    """Read the topology file and the settings. Raises `SettingsError` with every fault of either."""
+def load(environ: Mapping[str, str] | None = None, *, embedded: bool = True) -> tuple[Settings, Topology]:
+    """Read the topology file and the settings. Raises `SettingsError` with every fault of either.
+
+    Where no Redis is named, the settings get the one that `make up` has running, so that operators' commands find it;
+    `embedded=False` leaves the URL empty.
+    """
     environ = os.environ if environ is None else environ
     path = Path(environ.get("TANDEM_TOPOLOGY") or DEFAULT_FILE)
     try:
@@ -114,7 +118,15 @@ def load(environ: Mapping[str, str] | None = None) -> tuple[Settings, Topology]:
     topology = reader.read()
     if faults + reader.faults or topology is None:
         raise SettingsError(faults + reader.faults)
-    return Settings(**values), topology
+    settings = Settings(**values)
+    if embedded and not settings.redis_url and (note := embedded_url_file(settings.data_dir)).exists():
+        settings = replace(settings, redis_url=note.read_text(encoding="utf-8").strip())
+    return settings, topology
+
+
+def embedded_url_file(data_dir: Path) -> Path:
+    """Where `make up` notes the URL of the Redis it started, for as long as that runs."""
+    return data_dir / "redis" / "url"
 
 
 class _Reader:

@@ -20,7 +20,7 @@ import psutil
 
 from app.errors import SettingsError
 from app.settings import Settings
-from app.topology import Topology
+from app.topology import Topology, embedded_url_file
 from ops import embedded_redis
 from ops.server import raise_open_files
 from ops.waiting import wait_until
@@ -91,6 +91,7 @@ class Supervisors:
                     process.kill()
         self._files.pids.unlink(missing_ok=True)
         self._files.up.unlink(missing_ok=True)
+        embedded_url_file(self._files.data_dir).unlink(missing_ok=True)
         return list(running)
 
     def _read(self) -> dict[str, Any]:
@@ -116,8 +117,8 @@ def shared_configuration(settings: Settings, plan: Topology, *, redis_port: int 
         f"--port={plan.flower.port}", "--logging=warning"]}
     if redis_port is not None:
         programs["redis"] = embedded_redis.command(
-            settings.data_dir.resolve() / "redis", port=redis_port, program=embedded_redis.find_program(),
-            log=folder / "redis.log")
+            settings.data_dir.resolve() / "redis", port=redis_port,
+            program=settings.redis_program or embedded_redis.find_program(), log=folder / "redis.log")
     blocks = [
         f"[supervisord]\nlogfile = {folder / 'supervisord.log'}\npidfile = {folder / 'supervisord.pid'}\n"
         "nodaemon = true\nsilent = true\nidentifier = stack\n"]

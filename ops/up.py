@@ -62,7 +62,7 @@ class Interrupted(TandemError):
 def main() -> int:
     """Start the stack, or say that it runs."""
     try:
-        settings, plan = topology.load()
+        settings, plan = topology.load(embedded=False)
     except TandemError as exc:
         print(exc, file=sys.stderr)
         return 1
@@ -155,6 +155,7 @@ def _start_shared(settings: Settings, plan: Topology, supervisors: Supervisors, 
 
     if port:
         embedded_redis.wait_for_answer(port, alive, folder / "redis.log")
+        topology.embedded_url_file(settings.data_dir).write_text(settings.redis_url + "\n")
     else:
         embedded_redis.check_version(open_redis(settings))
     return settings

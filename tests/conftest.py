@@ -1,4 +1,5 @@
-"""Fixtures: real Redis servers, one for each program found, and a ledger on an empty database."""
+"""Fixtures: real Redis servers, one for each program found; a ledger on an empty database; a whole stack, as `make up`
+starts it, with the scripted engine."""
 
 import shutil
 from collections.abc import Iterator
@@ -11,6 +12,8 @@ from app.ledger import Ledger
 from app.settings import Settings
 from ops import embedded_redis
 from ops.embedded_redis import EmbeddedRedis
+from ops.sandbox import Sandbox
+from tests.caller import Caller
 
 
 def redis_programs() -> list[str]:
@@ -47,3 +50,30 @@ def settings(redis_server: EmbeddedRedis, tmp_path: Path) -> Settings:
 def ledger(client: redis.Redis, settings: Settings) -> Ledger:
     """A ledger on the empty Redis."""
     return Ledger(client, settings)
+
+
+@pytest.fixture(scope="session")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
+    """Two servers with their gateways, five pinned workers each, Redis and Flower; shared, so tests leave it running. In
+    the end its books must balance."""
+    sandbox = Sandbox.lay(tmp_path_factory.mktemp("stack"))
+    sandbox.up()
+    yield sandbox
+    audit = sandbox.celery("audit")
+    sandbox.down()
+    assert audit.returncode == 0, audit.stdout + audit.stderr
+
+
+@pytest.fixture
+def caller(stack: Sandbox) -> Iterator[Caller]:
+    """A caller of the shared stack, with the operator's account that `make up` made."""
+    report = stack.report()
+    with Caller(report["entry"], report["api_key"]) as one:
+        yield one
+
+
+@pytest.fixture
+def stranger(stack: Sandbox) -> Iterator[Caller]:
+    """Another caller: an ordinary account of its own, fresh for each test."""
+    with Caller.fresh(stack) as one:
+        yield one
