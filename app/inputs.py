@@ -4,6 +4,7 @@ Unknown members are refused. Sampling parameters carry OpenAI's names. The longe
 on the body, and a prompt over the model's context is refused by the engine (`PromptTooLong`).
 """
 
+import re
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -12,7 +13,7 @@ from msgspec import Meta
 from app.errors import Forbidden, InvalidInput
 from app.job import Lane, Service
 
-Key = Annotated[str, Meta(min_length=1, max_length=200, pattern=r"^[A-Za-z0-9._:-]+$")]
+Key = Annotated[str, Meta(min_length=1, max_length=200, pattern=r"^[A-Za-z0-9._:-]+(?!\n)$")]
 
 
 class Input(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
@@ -93,7 +94,7 @@ class QueueRead(Input, tag_field="operation", tag="read"):
     """`queue.read`: the messages of the caller's topic that come after `after`, oldest first."""
 
     topic: Key
-    after: Annotated[str, Meta(pattern=r"^\d{1,20}-\d{1,20}$")] = "0-0"
+    after: Annotated[str, Meta(pattern=r"^[0-9]{1,19}-[0-9]{1,19}(?!\n)$")] = "0-0"
     limit: Annotated[int, Meta(ge=1, le=1000)] = 100
 
 
@@ -114,6 +115,8 @@ class JobRequest(Input, kw_only=True):
     lane: Lane = Lane.STANDARD
     deadline_s: Annotated[float, Meta(gt=0, le=604_800)] | None = None
 
+
+_UNKNOWN = re.compile(r"Object contains unknown field `(.*)`", re.DOTALL)
 
 _request_decoder = msgspec.json.Decoder(JobRequest)
 _input_decoders = {service: msgspec.json.Decoder(kind) for service, kind in INPUTS.items()}
@@ -153,4 +156,6 @@ def invalid(exc: msgspec.ValidationError, *, under: str = "") -> InvalidInput:
     message, _, path = str(exc).partition(" - at `")
     steps = path.rstrip("`").removeprefix("key in ").removeprefix("$").replace("[", ".").replace("]", "")
     pointer = under + steps.replace(".", "/")
+    if stranger := _UNKNOWN.fullmatch(message):
+        pointer += "/" + stranger[1].replace("~", "~0").replace("/", "~1")
     return InvalidInput(f"{message}, at {pointer or 'the top level'}", pointer=pointer)

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
 import redis
 
 from app.topology import DEFAULT_FILE
@@ -90,11 +91,12 @@ def kill(pid: int, number: int = signal.SIGKILL) -> None:
     """Send a signal to a process of a sandbox, and wait until a killed one is gone."""
     os.kill(pid, number)
     if number == signal.SIGKILL:
-        wait_until(lambda: not Path(f"/proc/{pid}/stat").exists() or _is_zombie(pid), timeout_s=10, what=f"pid {pid} to die")
+        wait_until(lambda: _is_gone(pid), timeout_s=10, what=f"pid {pid} to die")
 
 
-def _is_zombie(pid: int) -> bool:
+def _is_gone(pid: int) -> bool:
+    """A killed process is a zombie until its parent has looked."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
-    except OSError:
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
         return True

@@ -34,6 +34,7 @@ def configuration(settings: Settings, plan: Topology, server: Server) -> str:
     """Return supervisord's configuration for a server, as text."""
     folder = run_folder(settings, server)
     programs = [_gateway(settings, plan, server), *(_worker(settings, server, spec) for spec in server.workers)]
+    names = ["gateway", *(spec.name for spec in server.workers)]
     return "\n".join([
         "[unix_http_server]", f"file = {_socket(folder)}", "chmod = 0700", "",
         "[supervisord]", f"logfile = {folder / 'supervisord.log'}", "logfile_maxbytes = 10MB", "logfile_backups = 2",
@@ -41,7 +42,9 @@ def configuration(settings: Settings, plan: Topology, server: Server) -> str:
         "silent = true", f"identifier = {server.name}", "",
         "[rpcinterface:supervisor]",
         "supervisor.rpcinterface_factory = supervisor.rpcinterface:make_main_rpcinterface", "",
-        "[supervisorctl]", f"serverurl = unix://{_socket(folder)}", "", *programs])
+        "[supervisorctl]", f"serverurl = unix://{_socket(folder)}", "",
+        f"[group:{server.name}]", f"programs = {','.join(names)}", "",  # one group, so that they stop at the same time
+        *programs])
 
 
 def run_folder(settings: Settings, server: Server) -> Path:
@@ -70,7 +73,7 @@ def _worker(settings: Settings, server: Server, spec: WorkerSpec) -> str:
     cpus = ",".join(str(cpu) for cpu in cpus_of(spec.processors))
     command = [
         "taskset", "--cpu-list", cpus, sys.executable, "-m", "celery", "-A", "workers", "worker",
-        "-Q", ",".join(spec.services), "-n", f"{spec.name}@{server.name}", "--pool", "threads",
+        "-Q", ",".join(spec.services), "-n", f"{spec.name}@{server.name}",
         "--concurrency", str(spec.concurrency), "--task-events", "--disable-prefetch", "--without-gossip",
         "--without-mingle", "--loglevel", settings.log_level]
     return _program(spec.name, command, settings, server)

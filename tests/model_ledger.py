@@ -79,6 +79,7 @@ class ModelLedger:
     purged: dict[str, str] = field(default_factory=dict)  # id -> tenant
     keys: dict[tuple[str, str], tuple[str, str]] = field(default_factory=dict)  # tenant, key -> id, digest
     counts: Counter[str] = field(default_factory=Counter)
+    takes: dict[str, str] = field(default_factory=dict)  # owner -> id
 
     def submit(self, new: NewJob) -> tuple[Submitted, str]:
         if new.id in self.jobs:
@@ -107,6 +108,19 @@ class ModelLedger:
         return Claim(id=job_id, owner=owner, attempt=job.attempt, errors=job.errors, task=job.new.task,
                      tenant=job.new.tenant, input=job.new.input, created_ms=job.created_ms,
                      deadline_ms=job.deadline_ms, trace=job.new.trace)
+
+    def take(self, service: Service, owner: str) -> Claim | None:
+        if owner not in self.takes:
+            for job_id in self.waiting(service):
+                if isinstance(self.claim(job_id, owner), Claim):
+                    self.takes[owner] = job_id
+                    break
+        taken = self.jobs.get(self.takes.get(owner, ""))
+        if taken is None or (taken.state, taken.owner) != (State.RUNNING, owner):
+            return None
+        again = self.claim(taken.new.id, owner)
+        assert isinstance(again, Claim)
+        return again
 
     def beat(self, claims: list[Claim]) -> list[bool]:
         held = [claim.id in self.jobs and self.jobs[claim.id].held_by(claim) for claim in claims]

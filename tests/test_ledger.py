@@ -15,7 +15,7 @@ from redis.retry import Retry
 
 from app.errors import JobGone, JobUnknown, StoreUnavailable
 from app.job import Lane, Service, State
-from app.ledger import Ledger, Settled, Submitted, new_owner
+from app.ledger import Ending, Ledger, Settled, Submitted, new_owner
 from app.settings import Settings
 from ops.embedded_redis import free_port
 from tests.model_ledger import PLACE, a_job, a_running_job, everything
@@ -123,7 +123,7 @@ def test_a_running_job_is_cancelled_at_once_and_its_late_result_is_refused(ledge
     claim = a_running_job(ledger)
 
     assert ledger.cancel(claim.id) is State.CANCELLED
-    assert ledger.settle(claim, State.SUCCEEDED, result=b'"late"') is Settled.STALE
+    assert ledger.settle(claim, State.SUCCEEDED, Ending(result=b'"late"')) is Settled.STALE
     assert ledger.release(claim, because="error") is Settled.STALE
     job = ledger.read(claim.id)
     assert (job.state, job.result, job.recorded) == (State.CANCELLED, None, 1)
@@ -249,7 +249,7 @@ def test_a_full_redis_refuses_a_submit_as_a_whole_but_lets_running_jobs_end(
         with pytest.raises(StoreUnavailable):
             ledger.submit(a_job(idempotency_key="k", deadline_s=1.0))
         assert everything(client) == before
-        assert ledger.settle(claim, State.SUCCEEDED, result=b'"hi"') is Settled.RECORDED
+        assert ledger.settle(claim, State.SUCCEEDED, Ending(result=b'"hi"')) is Settled.RECORDED
     finally:
         client.config_set("maxmemory", 0)
 

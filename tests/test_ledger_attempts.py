@@ -8,7 +8,7 @@ import pytest
 import redis
 
 from app.job import Service, State
-from app.ledger import Claim, Ledger, Settled, new_owner
+from app.ledger import Claim, Ending, Ledger, Settled, new_owner
 from app.settings import Settings
 from tests.model_ledger import PLACE, a_job, a_running_job, everything
 
@@ -91,7 +91,7 @@ def test_a_settled_job_has_its_result_and_is_recorded_once(ledger: Ledger) -> No
     claim = a_running_job(ledger)
     ledger.now_ms = NOW_MS + 300
 
-    assert ledger.settle(claim, State.SUCCEEDED, result=b'"hi"', usage=b'{"n": 1}') is Settled.RECORDED
+    assert ledger.settle(claim, State.SUCCEEDED, Ending(result=b'"hi"', usage=b'{"n": 1}')) is Settled.RECORDED
     job = ledger.read(claim.id)
     assert (job.state, job.result, job.usage, job.finished_ms) == (State.SUCCEEDED, b'"hi"', b'{"n": 1}', NOW_MS + 300)
     assert job.recorded == 1
@@ -100,10 +100,10 @@ def test_a_settled_job_has_its_result_and_is_recorded_once(ledger: Ledger) -> No
 def test_a_settle_whose_reply_was_lost_is_answered_again_and_changes_nothing(
         ledger: Ledger, client: redis.Redis) -> None:
     claim = a_running_job(ledger)
-    ledger.settle(claim, State.FAILED, error=b'{"code": "engine-failed"}')
+    ledger.settle(claim, State.FAILED, Ending(error=b'{"code": "engine-failed"}'))
     before = everything(client)
 
-    assert ledger.settle(claim, State.FAILED, error=b'{"code": "engine-failed"}') is Settled.AGAIN
+    assert ledger.settle(claim, State.FAILED, Ending(error=b'{"code": "engine-failed"}')) is Settled.AGAIN
     assert everything(client) == before
 
 
@@ -112,13 +112,13 @@ def test_a_result_that_comes_after_the_job_was_taken_over_is_refused_and_counted
     late = a_running_job(ledger)
     ledger.now_ms = NOW_MS + round(settings.lease_s * 1000)
     ledger.reap()
-    assert ledger.settle(late, State.SUCCEEDED, result=b'"late"') is Settled.STALE  # queued again
+    assert ledger.settle(late, State.SUCCEEDED, Ending(result=b'"late"')) is Settled.STALE  # queued again
 
     current = ledger.claim(late.id, PLACE, owner=new_owner())
     assert isinstance(current, Claim)
-    assert ledger.settle(late, State.SUCCEEDED, result=b'"late"') is Settled.STALE  # running elsewhere
-    assert ledger.settle(current, State.SUCCEEDED, result=b'"good"') is Settled.RECORDED
-    assert ledger.settle(late, State.SUCCEEDED, result=b'"late"') is Settled.STALE  # ended
+    assert ledger.settle(late, State.SUCCEEDED, Ending(result=b'"late"')) is Settled.STALE  # running elsewhere
+    assert ledger.settle(current, State.SUCCEEDED, Ending(result=b'"good"')) is Settled.RECORDED
+    assert ledger.settle(late, State.SUCCEEDED, Ending(result=b'"late"')) is Settled.STALE  # ended
 
     job = ledger.read(late.id)
     assert (job.result, job.attempt, job.recorded, job.lost) == (b'"good"', 2, 1, 1)
@@ -141,8 +141,8 @@ def test_what_a_settle_appends_is_pushed_once_and_never_by_a_stale_one(
     ledger.cancel(cancelled.id)
 
     for _ in range(2):
-        ledger.settle(claim, State.SUCCEEDED, append=("history", [b"question", b"answer"]))
-        ledger.settle(cancelled, State.SUCCEEDED, append=("history", [b"never"]))
+        ledger.settle(claim, State.SUCCEEDED, Ending(append=("history", [b"question", b"answer"])))
+        ledger.settle(cancelled, State.SUCCEEDED, Ending(append=("history", [b"never"])))
 
     assert client.lrange("history", 0, -1) == [b"question", b"answer"]
 

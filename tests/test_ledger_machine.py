@@ -16,7 +16,7 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, multi
 
 from app.errors import JobGone, JobUnknown
 from app.job import Lane, NewJob, Service, State
-from app.ledger import Claim, Ledger
+from app.ledger import Claim, Ending, Ledger
 from app.ledger.ledger import WAKEUP_LOST_MS
 from app.settings import Settings
 from tests.model_ledger import PLACE, ModelLedger, a_job
@@ -107,6 +107,17 @@ class LedgerMachine(RuleBasedStateMachine):
         """Claim without a wake-up: as after one that came twice, or came late."""
         return self.call_claim(job_id, times)
 
+    @rule(target=claims, service=st.sampled_from(SERVICES), times=TIMES)
+    def take(self, service: Service, times: int) -> Any:
+        """Take what is first in line, as a worker that has just finished a job does."""
+        return self.call_take(service, self.next_id(), times)
+
+    @rule(target=claims, claim=claims)
+    def take_late_again(self, claim: Claim) -> Any:
+        if claim.owner not in self.model.takes:
+            return multiple()
+        return self.call_take(claim.service, claim.owner, 1)
+
     @rule(target=claims, claim=claims)
     def claim_late_again(self, claim: Claim) -> Any:
         return self.call_claim(claim.id, 1, owner=claim.owner)
@@ -122,9 +133,17 @@ class LedgerMachine(RuleBasedStateMachine):
         claim = dataclasses.replace(claim, **change)
         for _ in range(times):
             expected = self.model.settle(claim, state)
-            answer = self.ledger.settle(claim, state, result=b'{"text": "hi"}', append=("chunks", [b"end"]))
+            answer = self.ledger.settle(claim, state, Ending(result=b'{"text": "hi"}', append=("chunks", [b"end"])))
             assert answer == expected
             self.pushed += expected == "recorded"
+
+    @rule(target=claims, claim=claims, change=FORGERIES, times=TIMES)
+    def settle_and_take(self, claim: Claim, change: dict[str, Any], times: int) -> Any:
+        claim, owner = dataclasses.replace(claim, **change), self.next_id()
+        for _ in range(times):
+            expected = self.model.settle(claim, State.SUCCEEDED), self.model.take(claim.service, owner)
+            assert self.ledger.settle_and_take(claim, State.SUCCEEDED, Ending(), place=PLACE, owner=owner) == expected
+        return expected[1] or multiple()
 
     @rule(claim=claims, change=FORGERIES, because=st.sampled_from(("error", "drain")),
           wait_s=st.sampled_from((0.0, 5.0)), times=TIMES)
@@ -259,6 +278,12 @@ class LedgerMachine(RuleBasedStateMachine):
             expected = self.model.claim(job_id, owner)
             assert self.ledger.claim(job_id, PLACE, owner=owner) == expected
         return expected if isinstance(expected, Claim) else multiple()
+
+    def call_take(self, service: Service, owner: str, times: int) -> Any:
+        for _ in range(times):
+            expected = self.model.take(service, owner)
+            assert self.ledger.take(service, PLACE, owner=owner) == expected
+        return expected or multiple()
 
     def queued(self, service: Service) -> set[str]:
         return {json.loads(message)["headers"]["id"] for message in self.client.lrange(service, 0, -1)}

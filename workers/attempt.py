@@ -20,7 +20,7 @@ import msgspec
 from app import logs
 from app.errors import Fault, JobStopped, StoreUnavailable, TandemError
 from app.job import State
-from app.ledger import Claim, Settled, new_owner
+from app.ledger import Claim, Ending, Settled, new_owner
 from app.settings import Settings
 from workers.node import Node, Running
 
@@ -69,8 +69,7 @@ class TaskUnknown(TandemError):
 
 def run(job_id: str, node: Node, codes: Mapping[str, Code]) -> str:
     """Run one job as far as it goes here; return in a word what became of it."""
-    owner = new_owner()
-    claim = persist(lambda: node.ledger.claim(job_id, node.place, owner=owner, decision=_decision(node)))
+    claim = node.turn.take(job_id) or claim_woken(job_id, node)
     if not isinstance(claim, Claim):
         return announce_refusal(job_id, claim)
     running = node.enter(claim)
@@ -79,6 +78,12 @@ def run(job_id: str, node: Node, codes: Mapping[str, Code]) -> str:
         return announce(claim, *settle(running, node, outcome))
     finally:
         node.leave(running)
+
+
+def claim_woken(job_id: str, node: Node) -> Claim | State | None:
+    """Claim the job that a wake-up names; return the claim, or the state that forbids it, or None for an unknown id."""
+    owner = new_owner()
+    return persist(lambda: node.ledger.claim(job_id, node.place, owner=owner, decision=_decision(node)))
 
 
 def choose(claim: Claim, codes: Mapping[str, Code]) -> Code:
@@ -115,7 +120,7 @@ def verdict(outcome: Answer | Exception, *, errors_before: int, settings: Settin
 
 
 def settle(running: Running, node: Node, outcome: Answer | Exception) -> tuple[Verdict, Settled]:
-    """Tell the ledger, for as long as it takes to get an answer."""
+    """Tell the ledger, for as long as it takes to get an answer. A thread that may go on gets its next job with it."""
     claim = running.claim
     if running.lost.is_set():
         return Verdict(state=None), Settled.STALE
@@ -123,11 +128,21 @@ def settle(running: Running, node: Node, outcome: Answer | Exception) -> tuple[V
     if judged.state is None:
         because = "drain" if isinstance(outcome, JobStopped) else "error"
         return judged, persist(lambda: node.ledger.release(claim, because=because, wait_s=judged.retry_s))
-    answer = outcome if isinstance(outcome, Answer) else Answer(result=None)
-    result = msgspec.json.encode(answer.result) if judged.state is State.SUCCEEDED else b""
-    usage = msgspec.json.encode(answer.usage) if answer.usage is not None else b""
-    return judged, persist(lambda: node.ledger.settle(claim, judged.state or State.FAILED, result=result,
-                                                      error=judged.error, usage=usage, append=answer.append))
+    state, end = judged.state, ending(outcome, judged.error)
+    if not node.goes_on(claim.service):
+        return judged, persist(lambda: node.ledger.settle(claim, state, end))
+    owner = new_owner()
+    settled, node.turn.next = persist(lambda: node.ledger.settle_and_take(
+        claim, state, end, place=node.place, owner=owner, decision=_decision(node)))
+    return judged, settled
+
+
+def ending(outcome: Answer | Exception, error: bytes) -> Ending:
+    """Return what to record of an outcome."""
+    if not isinstance(outcome, Answer):
+        return Ending(error=error)
+    usage = msgspec.json.encode(outcome.usage) if outcome.usage is not None else b""
+    return Ending(result=msgspec.json.encode(outcome.result), usage=usage, append=outcome.append)
 
 
 def announce(claim: Claim, judged: Verdict, settled: Settled) -> str:

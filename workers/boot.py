@@ -1,9 +1,10 @@
 """Makes a Celery worker process a node of Tandem: reads where it runs, loads what its services need, and starts its beat.
 
-Jobs run on threads of the worker's own process (`--pool threads`), because the node's leases, its engine and its beat
-belong to the process; another pool is refused.
+Jobs run on threads of the worker's own process (`workers.pool`), because the node's leases, its engine and its beat belong
+to the process; another pool is refused.
 """
 
+import contextlib
 import logging
 import os
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 from celery import signals
 
 from app import logs, topology
-from app.errors import SettingsError, TandemError
+from app.errors import JobGone, JobUnknown, SettingsError, StoreUnavailable, TandemError
 from app.job import Service
 from app.ledger import Ledger, Place
 from app.settings import Settings
@@ -22,15 +23,23 @@ from workers import resources
 from workers.node import Node
 
 _node: Node | None = None
+_consumer: Any = None
 _recovery: Recovery | None = None
 
 
 def node() -> Node:
     """The node of this worker process."""
     if _node is None:
-        raise SettingsError(["this is not a worker: start one with `celery -A workers worker --pool threads`, "
-                             "or a whole server with `python -m ops.server up NAME`"])
+        raise SettingsError(["this is not a worker: start one with `celery -A workers worker -Q SERVICE "
+                             "-n SERVICE@SERVER`, or a whole server with `python -m ops.server up NAME`"])
     return _node
+
+
+def consumer() -> Any:
+    """Celery's consumer in this worker process."""
+    if _consumer is None:
+        raise SettingsError(["this worker has not started to consume"])
+    return _consumer
 
 
 @signals.worker_init.connect  # type: ignore[untyped-decorator]
@@ -53,8 +62,8 @@ def _prepare(sender: Any, **_: Any) -> None:
 def prepare(sender: Any) -> Node:
     """Return the node for a Celery worker, with its resources loaded. Raises `SettingsError`."""
     settings, plan = topology.load()
-    if "thread" not in sender.pool_cls.__module__:
-        raise SettingsError([f"the pool is {sender.pool_cls.__module__}; start the worker with --pool threads"])
+    if sender.pool_cls.__module__ != "workers.pool":
+        raise SettingsError([f"the pool is {sender.pool_cls.__module__}; start the worker without --pool"])
     services = tuple(Service(name) for name in sender.app.amqp.queues.consume_from)
     processors = pins(plan, settings, sender.hostname.partition("@")[0])
     place = Place(worker=sender.hostname, server=settings.server, processor=",".join(processors))
@@ -73,9 +82,10 @@ def pins(plan: Topology, settings: Settings, worker: str) -> tuple[str, ...]:
 
 
 @signals.worker_ready.connect  # type: ignore[untyped-decorator]
-def _start(**_: Any) -> None:
+def _start(sender: Any, **_: Any) -> None:
     """Begin to beat, and to recover where this worker runs the queue service."""
-    global _recovery
+    global _consumer, _recovery
+    _consumer = sender
     here = node()
     here.register()
     here.start()
@@ -83,6 +93,14 @@ def _start(**_: Any) -> None:
     if Service.QUEUE in here.services:
         _recovery = Recovery(open_redis(here.settings), here.settings, who=here.place.worker)
         _recovery.start()
+
+
+@signals.task_revoked.connect  # type: ignore[untyped-decorator]
+def _cancel(request: Any, **_: Any) -> None:
+    """`celery control revoke ID`, or Flower's button: the worker has thrown the wake-up away, so the job is cancelled, or
+    recovery would wake somebody else for it."""
+    with contextlib.suppress(JobUnknown, JobGone, StoreUnavailable):
+        logs.event("job_revoked", job=request.id, state=node().ledger.cancel(request.id).value)
 
 
 @signals.worker_shutting_down.connect  # type: ignore[untyped-decorator]

@@ -27,6 +27,18 @@ class Running:
     lost: threading.Event = field(default_factory=threading.Event)
 
 
+class Turn(threading.local):
+    """What each thread of the pool is about: until when it may go on by itself (monotonic), and the job it goes on with."""
+
+    until_s = 0.0
+    next: Claim | None = None
+
+    def take(self, job_id: str) -> Claim | None:
+        """Return the claim of this job if it is the one this thread goes on with, once."""
+        claim, self.next = self.next, None
+        return claim if claim and claim.id == job_id else None
+
+
 class Node:
     """This worker process. `slots` is how many jobs it runs at a time."""
 
@@ -39,9 +51,11 @@ class Node:
         self._processors = processors
         self._slots = slots
         self._running: dict[str, Running] = {}
+        self.turn = Turn()
         self._lock = threading.Lock()
         self._claimed_s = time.monotonic()
         self._stopping = threading.Event()
+        self._draining = threading.Event()
         self._drained = threading.Event()
         self._thread = threading.Thread(target=self._beat_for_ever, name="tandem-beat", daemon=True)
 
@@ -60,9 +74,14 @@ class Node:
 
     def drain(self) -> None:
         """The worker is going down: give its jobs `shutdown_s` to end, then stop them."""
+        self._draining.set()
         timer = threading.Timer(self.settings.shutdown_s, self._drained.set)
         timer.daemon = True
         timer.start()
+
+    def goes_on(self, service: Service) -> bool:
+        """Whether the thread that asks may take another job of the service without being woken for it."""
+        return time.monotonic() < self.turn.until_s and service in self.services and not self._draining.is_set()
 
     def enter(self, claim: Claim) -> Running:
         """Count a claim as being worked on; its lease is renewed until `leave`."""

@@ -65,10 +65,10 @@ def from_environment() -> Flask:
 def create_app(settings: Settings, plan: Topology) -> Flask:
     """Return the application. It connects to Redis with the first request that needs it."""
     app = Application("tandem", static_folder=None)
+    app.url_map.merge_slashes = False  # or /v1//jobs would be sent on to another host: see Application
     client = open_redis(settings)
     keyring = load_keyring(settings.data_dir)
     app.config.update(
-        MAX_CONTENT_LENGTH=settings.max_body_bytes,
         JWT_ALGORITHM="EdDSA", JWT_PRIVATE_KEY=keyring.private_pem, JWT_PUBLIC_KEY=keyring.public_pem,
         JWT_ENCODE_ISSUER=ISSUER, JWT_DECODE_ISSUER=ISSUER, JWT_ENCODE_AUDIENCE=ISSUER, JWT_DECODE_AUDIENCE=ISSUER,
         JWT_ACCESS_TOKEN_EXPIRES=timedelta(seconds=settings.access_token_s), JWT_ENCODE_NBF=False)

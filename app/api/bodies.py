@@ -5,9 +5,10 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import msgspec
 from flask import Response, current_app, request
+from gunicorn.http.errors import ParseException
 from werkzeug.datastructures import Headers
 
-from app.errors import InvalidInput, MalformedRequest, UnsupportedMedia
+from app.errors import InvalidInput, MalformedRequest, PayloadTooLarge, UnsupportedMedia
 from app.inputs import invalid
 
 if TYPE_CHECKING:
@@ -31,25 +32,41 @@ def gateway() -> "Gateway":
 
 
 def json_body() -> bytes:
-    """Return the request's body, which must say that it is JSON. Raises `UnsupportedMedia` or `MalformedRequest`."""
+    """Return the request's body, which must say that it is JSON, and be UTF-8.
+
+    Raises `UnsupportedMedia`, `PayloadTooLarge` or `MalformedRequest`.
+    """
     if request.environ.get("CONTENT_TYPE") != "application/json" and request.mimetype != "application/json":
         raise UnsupportedMedia(f"send the body as application/json; it came as '{request.mimetype or 'nothing'}'")
     body = _body()
     if not body:
         raise MalformedRequest("the body is empty; send a JSON object")
+    try:
+        body.decode()  # msgspec does not look into what it leaves undecoded, such as a cached value
+    except UnicodeDecodeError as exc:
+        raise MalformedRequest(f"the body is not UTF-8: {exc.reason} (byte {exc.start})") from exc
     return body
 
 
 def _body() -> bytes:
-    """Return the body. One of stated and lawful length is read straight from the server; Flask's own way, which is five
-    times as slow, is left for chunked bodies and for refusing what is too large."""
-    length, most = request.content_length, current_app.config["MAX_CONTENT_LENGTH"]
-    if length is None or length > most:
-        return request.get_data(cache=False)
-    body: bytes = request.environ["wsgi.input"].read(length)
-    if len(body) < length:
-        raise MalformedRequest(f"the connection ended after {len(body)} of the body's {length} bytes")
+    """Return the body, read straight from the server: Flask's own way is five times as slow, and cuts a chunked body off
+    at the limit instead of refusing it."""
+    stated, most = request.content_length, gateway().settings.max_body_bytes
+    if stated is not None and stated > most:
+        raise _too_large(most)
+    try:
+        body: bytes = request.environ["wsgi.input"].read(most + 1 if stated is None else stated)
+    except (OSError, ParseException) as exc:  # the connection broke, or the chunks are none
+        raise MalformedRequest(f"the body cannot be read: {exc}") from exc
+    if len(body) > most:
+        raise _too_large(most)
+    if stated is not None and len(body) < stated:
+        raise MalformedRequest(f"the connection ended after {len(body)} of the body's {stated} bytes")
     return body
+
+
+def _too_large(most: int) -> PayloadTooLarge:
+    return PayloadTooLarge(f"the body is larger than the {most} bytes that this gateway takes")
 
 
 def decode(body: bytes, kind: type[Body]) -> Body:

@@ -22,7 +22,10 @@ DURABILITY = 1
 
 _POLL_S = 1  # Retry-After where nothing was measured yet, and while a job runs
 _LONGEST_POLL_S = 30  # the most that Retry-After asks for
-_TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
+_TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
+
+#: Leaves numbers with a fraction or an exponent as they were written: 1e999 is JSON, and no float.
+_exact = msgspec.json.Decoder(float_hook=lambda text: msgspec.Raw(text.encode()))
 
 
 @blueprint.post("")
@@ -32,14 +35,13 @@ def submit() -> Response:
     job, wait_s = _new_job(who.tenant), _preferred_wait_s()
     gateway = bodies.gateway()
     if not wait_s:
-        submission = gateway.ledger.submit(job)
-        return _answered(submission, _accepted(submission, who.tenant), wait_s)
+        submission = _submitted(job)
+        return _answered(submission, submission.job or gateway.ledger.read(submission.job_id, who.tenant), wait_s)
     with gateway.announcements.waiter(job.id) as event:
-        submission = gateway.ledger.submit(job)
+        submission = _submitted(job)
         job_id = submission.job_id
         if job_id != job.id:  # replayed: its end was announced under its own id
             return _answered(submission, _wait(job_id, who.tenant, wait_s), wait_s)
-        _accepted(submission, who.tenant)
         ended = gateway.announcements.wait(event, lambda: gateway.ledger.read(job_id, who.tenant), timeout_s=wait_s)
     return _answered(submission, ended, wait_s)
 
@@ -84,16 +86,17 @@ def _new_job(tenant: str) -> NewJob:
 
 def _digest(wanted: JobRequest) -> str:
     """Return a digest of what is asked for: the same request, however its members are ordered, gives the same."""
-    whole = msgspec.json.decode(msgspec.json.encode(wanted))
+    whole = _exact.decode(msgspec.json.encode(wanted))
     return hashlib.sha256(msgspec.json.encode(whole, order="sorted")).hexdigest()
 
 
-def _accepted(submission: Submission, tenant: str) -> Job:
-    """Return the job that a submit accepted or found again. Raises `IdempotencyMismatch`."""
+def _submitted(job: NewJob) -> Submission:
+    """Put the job into the ledger, or find the one that its idempotency key names. Raises `IdempotencyMismatch`."""
+    submission = bodies.gateway().ledger.submit(job)
     if submission.outcome is Submitted.MISMATCH:
         raise IdempotencyMismatch(f"this Idempotency-Key was used for job {submission.job_id} with another body; "
                                   "use a new key for a new request")
-    return submission.job or bodies.gateway().ledger.read(submission.job_id, tenant)
+    return submission
 
 
 def _wait(job_id: str, tenant: str, wait_s: float) -> Job:

@@ -65,7 +65,6 @@ def _werkzeugs(exc: HTTPException) -> Response:
     detail = {
         404: f"nothing is served at {request.path}; /openapi.json lists what is",
         405: f"{request.method} is not among the methods of {request.path}",
-        413: "the body is larger than this gateway takes",
     }.get(status, exc.description or title)
     response = problem(status, code, title, detail)
     if isinstance(exc, MethodNotAllowed) and exc.valid_methods:

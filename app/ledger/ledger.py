@@ -79,6 +79,25 @@ class Claim:
     deadline_ms: int | None
     trace: str | None
 
+    @property
+    def service(self) -> Service:
+        """The service whose job it is."""
+        return Service(self.task.partition(".")[0])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ending:
+    """What is recorded with a job's end, as JSON. `append` names a list key and elements to push to it in the same step,
+    only if the end is recorded."""
+
+    result: bytes = b""
+    error: bytes = b""
+    usage: bytes = b""
+    append: tuple[str, Sequence[bytes]] | None = None
+
+
+NOTHING = Ending()
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Census:
@@ -122,7 +141,10 @@ class Ledger:
         self.now_ms = now_ms
 
     def _run(self, name: str, *args: Argument) -> Any:
-        return self._scripts.run(name, ("" if self.now_ms is None else self.now_ms, *args))
+        return self._scripts.run(name, self._timed(args))
+
+    def _timed(self, args: tuple[Argument, ...]) -> tuple[Argument, ...]:
+        return ("" if self.now_ms is None else self.now_ms, *args)
 
     def submit(self, job: NewJob) -> Submission:
         """Accept a job, with its wake-up, in one step."""
@@ -144,14 +166,21 @@ class Ledger:
 
         A refusal with "queued" means that the job's delay is not over, or that it is not to run here.
         """
-        reply = self._run("claim", job_id, owner, round(self._settings.lease_s * 1000), place.worker, place.server,
-                          place.processor, decision)
+        reply = self._run("claim", job_id, *self._place(owner, place, decision))
         if reply[0] == b"refused":
             return None if reply[1] == b"unknown" else State(reply[1].decode())
-        attempt, errors, task, tenant, body, created, deadline, trace = reply[1:]
-        return Claim(id=job_id, owner=owner, attempt=int(attempt), errors=int(errors), task=task.decode(),
-                     tenant=tenant.decode(), input=body, created_ms=int(created),
-                     deadline_ms=int(deadline) if deadline else None, trace=trace.decode() or None)
+        return _claim(owner, reply)
+
+    def take(self, service: Service, place: Place, *, owner: str, decision: bytes = b"") -> Claim | None:
+        """Take the first waiting job of a service for `owner`, wake-up or not; None where none waits.
+
+        For a worker that has just finished a job, and need not go back to its Celery queue for the next.
+        """
+        reply = self._run("take", service.value, *self._place(owner, place, decision))
+        return None if reply[0] == b"none" else _claim(owner, reply)
+
+    def _place(self, owner: str, place: Place, decision: bytes) -> tuple[Argument, ...]:
+        return (owner, round(self._settings.lease_s * 1000), place.worker, place.server, place.processor, decision)
 
     def beat(self, claims: Sequence[Claim]) -> list[bool]:
         """Renew the leases; return for each whether the job is still this owner's. Stop working on the others."""
@@ -162,15 +191,17 @@ class Ledger:
             args += [claim.id, claim.owner, claim.attempt]
         return [held == 1 for held in self._run("beat", *args)]
 
-    def settle(self, claim: Claim, state: State, *, result: bytes = b"", error: bytes = b"", usage: bytes = b"",
-               append: tuple[str, Sequence[bytes]] | None = None) -> Settled:
-        """Record how an attempt ended: succeeded with a result, or failed with an error (all JSON).
+    def settle(self, claim: Claim, state: State, ending: Ending = NOTHING) -> Settled:
+        """Record how an attempt ended: succeeded with a result, or failed with an error."""
+        return Settled(self._run("settle", *_ending(claim, state, ending)).decode())
 
-        `append` names a list key and elements to push to it in the same step, only if the result is recorded.
-        """
-        tail: list[Argument] = [append[0], *append[1]] if append else []
-        return Settled(self._run("settle", claim.id, claim.owner, claim.attempt, state.value, result, error, usage,
-                                 *tail).decode())
+    def settle_and_take(self, claim: Claim, state: State, ending: Ending, *, place: Place, owner: str,
+                        decision: bytes = b"") -> tuple[Settled, Claim | None]:
+        """Settle, and in the same round trip take the first waiting job of the same service for `owner`."""
+        settled, taken = self._scripts.run_together([
+            ("settle", self._timed(_ending(claim, state, ending))),
+            ("take", self._timed((claim.service.value, *self._place(owner, place, decision))))])
+        return Settled(settled.decode()), None if taken[0] == b"none" else _claim(owner, taken)
 
     def release(self, claim: Claim, *, because: str, wait_s: float = 0.0) -> Settled:
         """Hand a running job back for another attempt, in `wait_s` seconds. `because` is "error" or "drain"; only errors
@@ -236,6 +267,18 @@ class Ledger:
 def new_owner() -> str:
     """Return a fresh owner for a claim: 64 random bits as hex."""
     return os.urandom(8).hex()
+
+
+def _ending(claim: Claim, state: State, ending: Ending) -> tuple[Argument, ...]:
+    tail: list[Argument] = [ending.append[0], *ending.append[1]] if ending.append else []
+    return (claim.id, claim.owner, claim.attempt, state.value, ending.result, ending.error, ending.usage, *tail)
+
+
+def _claim(owner: str, reply: Sequence[bytes]) -> Claim:
+    job_id, attempt, errors, task, tenant, body, created, deadline, trace = reply[1:]
+    return Claim(id=job_id.decode(), owner=owner, attempt=int(attempt), errors=int(errors), task=task.decode(),
+                 tenant=tenant.decode(), input=body, created_ms=int(created),
+                 deadline_ms=int(deadline) if deadline else None, trace=trace.decode() or None)
 
 
 def _eta_s(position: int, pace_ms: bytes, slots: bytes) -> float | None:

@@ -4,7 +4,7 @@ The one place where Redis's errors become ours: whatever keeps a script from bei
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -41,12 +41,27 @@ class Scripts:
 
     def run(self, name: str, args: Sequence[Argument]) -> Any:
         """Return the script's reply. Raises `StoreUnavailable` when Redis cannot run it."""
+        return self._loaded(lambda: self._evaluator.evalsha(_SHAS[name], 0, *args))
+
+    def run_together(self, calls: Sequence[tuple[str, Sequence[Argument]]]) -> list[Any]:
+        """Run scripts one after the other in one round trip, and so with one write to disk; return their replies. Raises
+        `StoreUnavailable` when Redis cannot run one of them; those before it may have been run."""
+        def send() -> list[Any]:
+            with self._client.pipeline(transaction=False) as pipeline:
+                for name, args in calls:
+                    pipeline.evalsha(_SHAS[name], 0, *args)
+                return list(pipeline.execute())
+
+        return list(self._loaded(send))
+
+    def _loaded(self, send: Callable[[], Any]) -> Any:
+        """Send, a second time with the scripts loaded if Redis did not know one."""
         try:
             try:
-                return self._evaluator.evalsha(_SHAS[name], 0, *args)
+                return send()
             except redis.exceptions.NoScriptError:
                 self.load()
-                return self._evaluator.evalsha(_SHAS[name], 0, *args)
+                return send()
         except (redis.exceptions.RedisError, OSError) as exc:
             raise unavailable(exc) from exc
 

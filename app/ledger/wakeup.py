@@ -9,6 +9,7 @@ Sources: Celery's message protocol 2 (docs, internals/protocol), kombu/transport
 
 import base64
 import json
+from typing import Any
 
 ORIGIN = "tandem@ledger"
 
@@ -17,18 +18,23 @@ _BODY = base64.b64encode(
     b'[[], {}, {"callbacks": null, "errbacks": null, "chain": null, "chord": null}]').decode()
 
 
+def headers(task: str, job_id: str) -> dict[str, Any]:
+    """Return the headers of a task message for a job: what Celery knows about it."""
+    return {
+        "lang": "py", "task": task, "id": job_id, "shadow": None, "eta": None, "expires": None, "group": None,
+        "group_index": None, "retries": 0, "timelimit": [None, None], "root_id": job_id, "parent_id": None,
+        "argsrepr": "()", "kwargsrepr": "{}", "origin": ORIGIN, "ignore_result": True,
+        "replaced_task_nesting": 0, "stamped_headers": None, "stamps": {},
+    }
+
+
 def message(*, task: str, job_id: str, queue: str, tag: str) -> str:
     """Return the queue element, JSON text, that wakes a worker of `queue` for a job."""
     return json.dumps({
         "body": _BODY,
         "content-encoding": "utf-8",
         "content-type": "application/json",
-        "headers": {
-            "lang": "py", "task": task, "id": job_id, "shadow": None, "eta": None, "expires": None, "group": None,
-            "group_index": None, "retries": 0, "timelimit": [None, None], "root_id": job_id, "parent_id": None,
-            "argsrepr": "()", "kwargsrepr": "{}", "origin": ORIGIN, "ignore_result": True,
-            "replaced_task_nesting": 0, "stamped_headers": None, "stamps": {},
-        },
+        "headers": headers(task, job_id),
         "properties": {
             "correlation_id": job_id, "reply_to": "", "delivery_mode": 2,
             "delivery_info": {"exchange": "", "routing_key": queue}, "priority": 0, "body_encoding": "base64",

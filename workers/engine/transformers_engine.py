@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
@@ -23,6 +24,7 @@ from workers.engine.demo_model import demo_model_folder
 
 _LOOK_S = 0.05  # how often a request that waits for its turn asks whether to stop
 _CONTEXT_UNKNOWN = 4096  # tokens, for a model whose configuration names no limit
+_COLDEST = 1e-5  # below it only the likeliest token is left anyway, and logits / temperature overflow float32
 
 
 @dataclass(slots=True)
@@ -46,13 +48,13 @@ class TransformersEngine:
         dtype = torch.bfloat16 if device == "cuda" else torch.float32
         try:
             tokenizer = AutoTokenizer.from_pretrained(**source, trust_remote_code=settings.trust_remote_code)
-            model = AutoModelForCausalLM.from_pretrained(
-                **source, dtype=dtype, trust_remote_code=settings.trust_remote_code,
+            model, report = AutoModelForCausalLM.from_pretrained(
+                **source, dtype=dtype, trust_remote_code=settings.trust_remote_code, output_loading_info=True,
                 **({} if "gguf_file" in source else {"use_safetensors": True}))
-        except (OSError, ValueError, KeyError, ImportError) as exc:
-            raise SettingsError([f"the model '{name}' cannot be loaded ({type(exc).__name__}: {exc}); TANDEM_MODEL names a "
-                                 "folder with config.json, a tokenizer and *.safetensors, a .gguf file, or a hub name"]
-                                ) from exc
+        except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as exc:
+            raise _unusable(name, f"{type(exc).__name__}: {exc}") from exc
+        if missing := sorted(report["missing_keys"]):  # transformers would fill them with random numbers
+            raise _unusable(name, f"{len(missing)} weights are missing, {missing[0]} among them")
         engine = cls(model.to(device).eval(), tokenizer, name, _context(model.config), threading.Lock())
         engine.generate(ModelInput(prompt="Hello", max_tokens=1, temperature=0.0), lambda: False)
         return engine
@@ -143,7 +145,7 @@ class _Picker:
 
     def __call__(self, logits: torch.Tensor) -> int:
         """Return a token id for logits of shape (vocabulary,)."""
-        if self._temperature == 0:
+        if self._temperature < _COLDEST:
             return int(logits.argmax())
         probabilities = torch.softmax(logits.float() / self._temperature, dim=-1)
         if self._top_p < 1:
@@ -151,6 +153,11 @@ class _Picker:
             ordered[ordered.cumsum(-1) - ordered > self._top_p] = 0  # the most likely token always stays
             return int(order[torch.multinomial(ordered, 1, generator=self._random)])
         return int(torch.multinomial(probabilities, 1, generator=self._random))
+
+
+def _unusable(name: str, why: str) -> SettingsError:
+    return SettingsError([f"the model '{name}' cannot be loaded ({why}); TANDEM_MODEL names a folder with config.json, a "
+                          "tokenizer and *.safetensors, a .gguf file, or a hub name"])
 
 
 def _source(settings: Settings) -> tuple[dict[str, Any], str]:

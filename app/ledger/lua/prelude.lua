@@ -14,6 +14,7 @@
 --   counts              HASH    accepted, succeeded, failed, cancelled, expired, and what recovery had to do
 --   windows, slots      HASH    service -> wake-ups to keep in its queue; slots of its live workers
 --   pace                HASH    service -> smoothed run time in ms
+--   taken:<owner>       STRING  id of the job that a take gave this owner, for a call that is repeated
 --   announcements       STREAM  the end of each job, for those who wait for it
 --   <service>           LIST    the Celery queue (kombu's own key)
 --
@@ -78,11 +79,16 @@ local function finish(id, service, state, now, ...)
   redis.call('XADD', 'announcements', 'MAXLEN', '~', ANNOUNCEMENTS_KEPT, '*', 'id', id, 'state', state)
 end
 
--- Ends a wait without a claim, so takes the wake-up along: with no workers up, nobody else would clear the queue.
-local function leave_queue(id, service)
+-- Out of the waiting set by another way than a worker's answer to the wake-up, so the wake-up goes too: nobody else would
+-- clear the queue of it. The oldest is at the right end.
+local function withdraw(id, service)
   local pushed_ms = redis.call('ZSCORE', 'woken:' .. service, id)
-  if pushed_ms then redis.call('LREM', service, 1, wakeup(service, id, tonumber(pushed_ms))) end
+  if pushed_ms then redis.call('LREM', service, -1, wakeup(service, id, tonumber(pushed_ms))) end
   dequeue(service, id)
+end
+
+local function leave_queue(id, service)
+  withdraw(id, service)
   redis.call('ZREM', 'delayed', id)
   redis.call('ZREM', 'deadlines', id)
 end
@@ -101,4 +107,21 @@ local function finish_late(id, service, state, attempt, now)
     fault = 'caller', detail = started and 'the deadline passed while the job was being worked on'
       or 'the deadline passed before a worker was free'}))
   top_up(service, now)
+end
+
+-- The next attempt at a waiting job begins, under a lease. Called by claim and take, which have the same
+-- ARGV[3..8]: owner, lease ms, worker, server, processor, decision.
+local function begin(id, now)
+  local key = 'job:' .. id
+  redis.call('HINCRBY', key, 'attempt', 1)
+  redis.call('HSET', key, 'state', 'running', 'owner', ARGV[3], 'worker', ARGV[5], 'server', ARGV[6], 'processor', ARGV[7],
+    'decision', ARGV[8], 'started_ms', string.format('%d', now))
+  redis.call('ZADD', 'leases', now + tonumber(ARGV[4]), id)
+end
+
+-- What a worker gets with a job that is now its own.
+local function claimed(id)
+  local got = redis.call('HMGET', 'job:' .. id, 'attempt', 'errors', 'task', 'tenant', 'input', 'created_ms', 'deadline_ms',
+    'trace')
+  return {'claimed', id, got[1], got[2] or '0', got[3], got[4], got[5] or '{}', got[6], got[7] or '', got[8] or ''}
 end

@@ -1,0 +1,25 @@
+-- Take the first waiting job of a service without having been woken for it.
+-- ARGV: now, service, owner (fresh for each take call), lease ms, worker, server, processor, decision
+-- Returns what claim returns, or {none}; a repeated call of the same owner gets the same answer.
+local now = now_ms()
+local service, owner = ARGV[2], ARGV[3]
+local before = redis.call('GET', 'taken:' .. owner)
+if before then
+  local job = redis.call('HMGET', 'job:' .. before, 'state', 'owner')
+  if job[1] == 'running' and job[2] == owner then return claimed(before) end
+  return {'none'}
+end
+
+for _, id in ipairs(redis.call('ZRANGE', 'waiting:' .. service, 0, 99)) do
+  local job = redis.call('HMGET', 'job:' .. id, 'deadline_ms', 'attempt')
+  if job[1] and tonumber(job[1]) <= now then
+    finish_late(id, service, 'queued', job[2], now)
+  else
+    withdraw(id, service)
+    begin(id, now)
+    redis.call('SET', 'taken:' .. owner, id, 'PX', ARGV[4])
+    top_up(service, now)
+    return claimed(id)
+  end
+end
+return {'none'}
