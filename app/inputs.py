@@ -116,6 +116,7 @@ class JobRequest(Input, kw_only=True):
     deadline_s: Annotated[float, Meta(gt=0, le=604_800)] | None = None
 
 
+_TOO_DEEP = "the JSON is nested too deeply; some hundred levels are as deep as it may go"
 _UNKNOWN = re.compile(r"Object contains unknown field `(.*)`", re.DOTALL)
 
 _request_decoder = msgspec.json.Decoder(JobRequest)
@@ -125,13 +126,15 @@ _input_decoders = {service: msgspec.json.Decoder(kind) for service, kind in INPU
 def read_request(body: bytes) -> tuple[JobRequest, Any]:
     """Validate a body, and return the request with its decoded input.
 
-    Raises `InvalidInput` with a JSON pointer to the member at fault. `body` must be JSON already known to parse, or
+    Raises `InvalidInput` with a JSON pointer to the member at fault. `body` must be UTF-8; where it is no JSON,
     `msgspec.DecodeError` is raised.
     """
     try:
         request = _request_decoder.decode(body)
     except msgspec.ValidationError as exc:
         raise invalid(exc) from exc
+    except RecursionError as exc:
+        raise InvalidInput(_TOO_DEEP, pointer="") from exc
     decoder = _input_decoders.get(request.service)
     if decoder is None:
         raise Forbidden(f"jobs of the service '{request.service}' are not submitted directly; "
@@ -140,6 +143,8 @@ def read_request(body: bytes) -> tuple[JobRequest, Any]:
         return request, decoder.decode(request.input)
     except msgspec.ValidationError as exc:
         raise invalid(exc, under="/input") from exc
+    except RecursionError as exc:
+        raise InvalidInput(_TOO_DEEP, pointer="/input") from exc
 
 
 def task_name(service: Service, decoded: Any) -> str:

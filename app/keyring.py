@@ -39,13 +39,19 @@ class Keyring:
 
 
 def load_keyring(data_dir: Path) -> Keyring:
-    """Return the installation's secrets, making what is missing."""
+    """Return the installation's secrets, making what is missing. Raises `SettingsError` when a file is not what it was."""
     folder = data_dir / "secrets"
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     pem = _read_or_make(folder / "token-key.pem", _new_private_pem())
-    key = serialization.load_pem_private_key(pem, password=None)
+    seal = _read_or_make(folder / "seal.key", Fernet.generate_key())
+    try:
+        key = serialization.load_pem_private_key(pem, password=None)
+        sealer = Fernet(seal)
+    except ValueError as exc:
+        raise SettingsError([f"the secrets in {folder} are damaged ({exc}); copy them from another server, or remove the "
+                             "folder to have new ones made, with which everybody has to log in again"]) from exc
     public = key.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
-    return Keyring(pem.decode(), public.decode(), Fernet(_read_or_make(folder / "seal.key", Fernet.generate_key())))
+    return Keyring(pem.decode(), public.decode(), sealer)
 
 
 def _new_private_pem() -> bytes:

@@ -12,12 +12,13 @@ import redis
 
 from app.accounts import Account, Accounts, Role
 from app.errors import TandemError
+from app.passwords import hashed
 from app.settings import Settings
 from app.store import open_redis
-from workers.tasks.auth import hasher
 
 _USERNAME = re.compile(r"[a-z0-9][a-z0-9._@-]{0,99}")
 _SHORTEST_PASSWORD = 8
+_LONGEST_PASSWORD = 1000  # as much as a login takes
 
 
 def with_accounts(command: Callable[..., None]) -> Callable[..., None]:
@@ -49,7 +50,7 @@ def add_user(accounts: Accounts, username: str, role: str, password_stdin: bool)
     if not _USERNAME.fullmatch(username):
         raise click.BadParameter("lower-case letters, digits and . _ @ -, 100 at most, starting with a letter or digit")
     password = _password(password_stdin)
-    account = accounts.add(username, Role(role), hasher.hash(password))
+    account = accounts.add(username, Role(role), hashed(password))
     click.echo(f"added {account.username} ({account.role}), id {account.id}")
     if not password_stdin:
         click.echo(f"password: {password}")
@@ -70,7 +71,7 @@ def list_users(accounts: Accounts) -> None:
 def change_password(accounts: Accounts, username: str, password_stdin: bool) -> None:
     """Give an account a new password."""
     password = _password(password_stdin)
-    if not accounts.set_password(username, hasher.hash(password)):
+    if not accounts.set_password(username, hashed(password)):
         raise click.ClickException(f"there is no account '{username}'; `users list` shows them")
     click.echo(f"changed the password of {username}" + ("" if password_stdin else f": {password}"))
 
@@ -131,6 +132,6 @@ def _password(from_stdin: bool) -> str:
     if not from_stdin:
         return secrets.token_urlsafe(15)
     password = sys.stdin.readline().rstrip("\n")
-    if len(password) < _SHORTEST_PASSWORD:
-        raise click.ClickException(f"a password has at least {_SHORTEST_PASSWORD} characters")
+    if not _SHORTEST_PASSWORD <= len(password) <= _LONGEST_PASSWORD:
+        raise click.ClickException(f"a password has {_SHORTEST_PASSWORD} to {_LONGEST_PASSWORD} characters")
     return password

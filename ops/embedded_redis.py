@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from app.errors import SettingsError
 from ops.waiting import wait_until
@@ -66,7 +68,7 @@ def start(folder: Path, *, port: int = 0, program: str | None = None, fsync: str
           log: Path | None = None) -> EmbeddedRedis:
     """Start a server with its data in `folder` and wait until it answers.
 
-    Port 0 takes a free one. Raises `SettingsError` when it does not come up, with the end of its log.
+    Port 0 takes a free one. Raises `SettingsError` when it does not come up, with the end of its log; nothing runs then.
     """
     program = program or find_program()
     port = port or free_port()
@@ -78,7 +80,13 @@ def start(folder: Path, *, port: int = 0, program: str | None = None, fsync: str
         if process.poll() is not None:
             raise SettingsError([f"{program} ended with status {process.returncode}; its log {log} says: {_tail(log)}"])
 
-    wait_for_answer(port, alive, log)
+    try:
+        wait_for_answer(port, alive, log)
+        _refuse_another(port, process.pid)
+    except BaseException:
+        process.kill()
+        process.wait()
+        raise
     return EmbeddedRedis(process, port, program)
 
 
@@ -95,7 +103,7 @@ def command(folder: Path, *, port: int, program: str, log: Path, fsync: str = "a
 
 def wait_for_answer(port: int, alive: Callable[[], None], log: Path) -> None:
     """Wait until the server on the port has read its data and answers. `alive` raises when waiting is in vain."""
-    with redis.Redis(port=port, socket_timeout=2) as client:
+    with _probe(port) as client:
         def answers() -> bool:
             alive()
             try:
@@ -107,10 +115,28 @@ def wait_for_answer(port: int, alive: Callable[[], None], log: Path) -> None:
         check_version(client)
 
 
+def _probe(port: int) -> redis.Redis:
+    """Return a client that tries each thing once, and speaks a protocol that servers too old for Tandem know as well."""
+    return redis.Redis(port=port, socket_timeout=2, protocol=2, retry=Retry(NoBackoff(), 0))
+
+
+def _refuse_another(port: int, pid: int) -> None:
+    """Raise `SettingsError` when the server that answers on the port is not the process `pid`."""
+    with _probe(port) as client:
+        answering = client.info("server")["process_id"]
+    if answering != pid:
+        raise SettingsError([f"on port {port} another Redis answers, process {answering}; stop it, or take another port"])
+
+
 def check_version(client: redis.Redis) -> str:
     """Return the server's version. Raises `SettingsError` for one older than Tandem supports."""
-    version = str(client.info("server")["redis_version"])
-    if tuple(int(part) for part in version.split(".")[:2]) < _OLDEST:
+    try:
+        version = str(client.info("server")["redis_version"])
+    except redis.exceptions.ResponseError as exc:
+        if "unknown command" not in str(exc):
+            raise
+        version = "before 6"  # it does not know HELLO, with which redis-py begins
+    if version.startswith("before") or tuple(int(part) for part in version.split(".")[:2]) < _OLDEST:
         raise SettingsError([f"Redis {version} is too old: Tandem needs {_OLDEST[0]}.{_OLDEST[1]} or later"])
     return version
 

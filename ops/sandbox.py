@@ -91,12 +91,13 @@ def kill(pid: int, number: int = signal.SIGKILL) -> None:
     """Send a signal to a process of a sandbox, and wait until a killed one is gone."""
     os.kill(pid, number)
     if number == signal.SIGKILL:
-        wait_until(lambda: _is_gone(pid), timeout_s=10, what=f"pid {pid} to die")
+        wait_until(lambda: is_gone(pid), timeout_s=10, what=f"pid {pid} to die")
 
 
-def _is_gone(pid: int) -> bool:
-    """A killed process is a zombie until its parent has looked."""
+def is_gone(pid: int) -> bool:
+    """Tell whether a process runs no more. A killed process is a zombie until its
+    parent has looked."""
     try:
-        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+        return bool(psutil.Process(pid).status() == psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:
         return True

@@ -21,6 +21,7 @@ from typing import Any, NoReturn
 from app import topology
 from app.accounts import Account, Accounts, Role
 from app.errors import TandemError
+from app.passwords import hashed
 from app.registry import Registry
 from app.settings import Settings
 from app.store import open_redis
@@ -30,7 +31,6 @@ from ops.pins import sharing_notice
 from ops.server import run_folder, write_configuration
 from ops.stack import Files, Supervisors
 from ops.waiting import wait_until
-from workers.tasks.auth import hasher
 
 _USERNAME = "demo"
 _QUESTION = "What is the capital of France? Answer in one sentence."
@@ -208,8 +208,8 @@ def _wait_for_flower(plan: Topology) -> None:
 def _demo_account(settings: Settings, password: str) -> tuple[Account, str]:
     """Return the demo account, with a new password and one new API key; earlier keys of `make up` end."""
     accounts = Accounts(open_redis(settings))
-    if not accounts.set_password(_USERNAME, hasher.hash(password)):
-        accounts.add(_USERNAME, Role.OPERATOR, hasher.hash(password))
+    if not accounts.set_password(_USERNAME, hashed(password)):
+        accounts.add(_USERNAME, Role.OPERATOR, hashed(password))
     for key in accounts.keys(_USERNAME):
         if key.name == "make up":
             accounts.revoke_key(key.id)

@@ -70,7 +70,8 @@ def meta(job: Job) -> dict[str, Any]:
     elif job.state.terminal:
         result = TaskRevokedError(job.error_text())
     return {
-        "task_id": job.id, "status": _STATES[job.state], "result": result, "traceback": None, "children": [],
+        "task_id": job.id, "status": _STATES[job.state], "result": result, "children": [],
+        "traceback": job.error_text() if job.state is State.FAILED else None,
         "name": job.task, "args": [], "kwargs": {}, "worker": job.worker, "retries": max(job.attempt - 1, 0),
         "queue": job.service.value, "date_done": job.public(durability=1)["finished_at"],
     }

@@ -34,6 +34,8 @@ def demo_model_folder(data_dir: Path) -> Path:
     folder.parent.mkdir(parents=True, exist_ok=True)
     with _alone(folder.parent / f".{NAME}.lock"):
         if not (folder / "config.json").exists():
+            for abandoned in folder.parent.glob(f".{NAME}-*"):  # by a process that was killed in the middle
+                shutil.rmtree(abandoned, ignore_errors=True)
             _convert(_gguf(), folder)
     return folder
 
