@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 
-.PHONY: up down test check bench soak lock clean help
+.PHONY: up down test check bench profile soak lock clean help
 
 help:            ## show this
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -26,6 +26,9 @@ check: $(STAMP)  ## ruff, mypy --strict, import contracts
 bench: $(STAMP)  ## measure; writes ops/bench/RESULTS.md
 	@$(BIN)/python -m ops.bench
 
+profile: $(STAMP) ## where the processor time of submits, polls and jobs goes
+	@$(BIN)/python -m ops.bench profile
+
 soak: $(STAMP)   ## faults under load for half an hour, beside plain Celery; ends with the audit
 	@$(BIN)/python -m ops.soak --minutes 30
 
@@ -40,8 +43,8 @@ $(STAMP): requirements.lock setup.cfg
 	@echo "[install] virtual environment in $(VENV)"
 	@test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); echo "python3 -m venv failed; on Debian: apt-get install python3-venv"; exit 1; }
 	@echo "[install] pinned dependencies (some hundred MB the first time)"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements.lock
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps --require-hashes -r requirements.lock
 	@echo "[install] torch"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check torch==2.13.0
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --no-index -e .
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check torch==2.13.0
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps --no-build-isolation --no-index -e .
 	@touch $@

@@ -78,21 +78,20 @@ class Supervisors:
         return running
 
     def stop(self) -> list[str]:
-        """Stop them, the servers first, what they share last; return the names of those that ran."""
-        running = self.alive()
-        for group in ([name for name in running if name != "stack"], [name for name in running if name == "stack"]):
-            families = [child for name in group for child in _family(running[name])]
+        """Stop them and what outlived one of them, the servers first, what they share last; return the names of those of
+        which something ran."""
+        families = {name: members for name, entry in self._read().items() if (members := _session(entry))}
+        for group in ([name for name in families if name != "stack"], [name for name in families if name == "stack"]):
             for name in group:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(running[name], signal.SIGTERM)
-            _, left = psutil.wait_procs(families, timeout=_STOP_S)
+                _ask_to_end(families[name])
+            _, left = psutil.wait_procs([process for name in group for process in families[name]], timeout=_STOP_S)
             for process in left:
                 with contextlib.suppress(psutil.NoSuchProcess):
                     process.kill()
         self._files.pids.unlink(missing_ok=True)
         self._files.up.unlink(missing_ok=True)
         embedded_url_file(self._files.data_dir).unlink(missing_ok=True)
-        return list(running)
+        return list(families)
 
     def _read(self) -> dict[str, Any]:
         try:
@@ -101,12 +100,26 @@ class Supervisors:
             return {}
 
 
-def _family(pid: int) -> list[psutil.Process]:
-    try:
-        process = psutil.Process(pid)
-        return [process, *process.children(recursive=True)]
-    except psutil.NoSuchProcess:
+def _session(entry: Mapping[str, Any]) -> list[psutil.Process]:
+    """Return the processes of a supervisor's session, itself first. They keep its session id when it dies. When its pid has
+    gone to another program there are none: the kernel gives it to one only after the whole session has ended."""
+    leader, created = entry["pid"], entry["created"]
+    members = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.NoSuchProcess, ProcessLookupError, PermissionError):
+            if os.getsid(process.pid) == leader and process.status() != psutil.STATUS_ZOMBIE:
+                members.append(process)
+    if any(process.pid == leader and process.create_time() != created for process in members):
         return []
+    return sorted(members, key=lambda process: process.pid != leader)
+
+
+def _ask_to_end(members: list[psutil.Process]) -> None:
+    """Ask a supervisor, which asks its children; or, where it is dead, the children it left."""
+    supervisors = [process for process in members if process.pid == os.getsid(process.pid)]
+    for process in supervisors or members:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.send_signal(signal.SIGTERM)
 
 
 def shared_configuration(settings: Settings, plan: Topology, *, redis_port: int | None, flower_login: str) -> str:

@@ -49,6 +49,7 @@ def _prepare(sender: Any, **_: Any) -> None:
     Celery logs and forgets what a signal's receiver raises, so the refusal leaves as SystemExit.
     """
     global _node
+    logs.configure("INFO")  # until Celery asks for its logging, with the level that is set
     try:
         _node = prepare(sender)
     except TandemError as exc:
