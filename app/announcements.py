@@ -23,13 +23,15 @@ _PAUSE_S = 0.5  # between two tries to reach Redis
 
 
 class Announcements:
-    """Wakes waiters of this process. The reading thread starts with the first of them."""
+    """Wakes waiters of this process. The reading thread lives while there are any: to read of ends that nobody waits for
+    would be a good part of a short job's cost."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._waiters: dict[str, list[threading.Event]] = defaultdict(list)
         self._lock = threading.Lock()
         self._reader: threading.Thread | None = None
+        self._client: redis.Redis | None = None
         self._stopping = threading.Event()
 
     @contextmanager
@@ -66,14 +68,15 @@ class Announcements:
 
     def _begin(self) -> threading.Thread:
         """Note where the stream ends now, then read on from there in a thread."""
-        client = open_redis(self._settings, timeout_s=_BLOCK_MS / 1000 + self._settings.redis_timeout_s)
-        thread = threading.Thread(target=self._read_for_ever, args=(client, _end_of(client)), daemon=True,
+        if self._client is None:
+            self._client = open_redis(self._settings, timeout_s=_BLOCK_MS / 1000 + self._settings.redis_timeout_s)
+        thread = threading.Thread(target=self._read_on, args=(self._client, _end_of(self._client)), daemon=True,
                                   name="tandem-announcements")
         thread.start()
         return thread
 
-    def _read_for_ever(self, client: redis.Redis, last: bytes) -> None:
-        while not self._stopping.is_set():
+    def _read_on(self, client: redis.Redis, last: bytes) -> None:
+        while self._wanted():
             try:
                 for _, entries in client.xread({"announcements": last}, block=_BLOCK_MS, count=1000) or []:
                     last = entries[-1][0]
@@ -84,6 +87,14 @@ class Announcements:
                 with self._lock:
                     everyone = list(self._waiters)
                 self._wake(iter(everyone))
+
+    def _wanted(self) -> bool:
+        """Whether anybody waits; if not, the thread that asks is to end, and the next waiter begins another."""
+        with self._lock:
+            if self._waiters and not self._stopping.is_set():
+                return True
+            self._reader = None
+            return False
 
     def _wake(self, job_ids: Iterator[str]) -> None:
         with self._lock:

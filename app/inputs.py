@@ -116,7 +116,6 @@ class JobRequest(Input, kw_only=True):
     deadline_s: Annotated[float, Meta(gt=0, le=604_800)] | None = None
 
 
-_TOO_DEEP = "the JSON is nested too deeply; some hundred levels are as deep as it may go"
 _UNKNOWN = re.compile(r"Object contains unknown field `(.*)`", re.DOTALL)
 
 _request_decoder = msgspec.json.Decoder(JobRequest)
@@ -134,7 +133,8 @@ def read_request(body: bytes) -> tuple[JobRequest, Any]:
     except msgspec.ValidationError as exc:
         raise invalid(exc) from exc
     except RecursionError as exc:
-        raise InvalidInput(_TOO_DEEP, pointer="") from exc
+        raise InvalidInput("the JSON is nested too deeply; some hundred levels are as deep as it may go",
+                           pointer="") from exc
     decoder = _input_decoders.get(request.service)
     if decoder is None:
         raise Forbidden(f"jobs of the service '{request.service}' are not submitted directly; "
@@ -143,8 +143,6 @@ def read_request(body: bytes) -> tuple[JobRequest, Any]:
         return request, decoder.decode(request.input)
     except msgspec.ValidationError as exc:
         raise invalid(exc, under="/input") from exc
-    except RecursionError as exc:
-        raise InvalidInput(_TOO_DEEP, pointer="/input") from exc
 
 
 def task_name(service: Service, decoded: Any) -> str:

@@ -75,6 +75,11 @@ class Service(StrEnum):
     QUEUE = "queue"
 
 
+def service_of(task: str) -> Service:
+    """Return the service of a task: the first part of its name."""
+    return Service(task.partition(".")[0])
+
+
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 _STATES = {state.value.encode(): state for state in State}
 _LANES = {lane.value.encode(): lane for lane in Lane}

@@ -6,14 +6,17 @@ Every client gets timeouts (a hung Redis must not hang us for ever) and a short 
 from urllib.parse import unquote, urlsplit
 
 import redis
-from redis.backoff import ExponentialBackoff
+from redis.backoff import ExponentialBackoff, NoBackoff
 from redis.retry import Retry
 from redis.sentinel import Sentinel
 
 from app.errors import SettingsError
 from app.settings import Settings
 
-_RETRIES = 3  # within about half a second: longer outages are the caller's to wait out, with a clear 503
+#: Tries after a broken or refused connection, within about half a second: longer outages are the caller's to wait out, with
+#: a clear 503. A timeout is not tried again: redis-py would, within each try, connect as many times, and a hung Redis hold
+#: a caller for sixteen timeouts.
+_RETRIES = 3
 
 
 def open_redis(settings: Settings, *, timeout_s: float | None = None) -> redis.Redis:
@@ -26,7 +29,8 @@ def open_redis(settings: Settings, *, timeout_s: float | None = None) -> redis.R
     timeout_s = timeout_s or settings.redis_timeout_s
     options = {
         "socket_timeout": timeout_s, "socket_connect_timeout": min(timeout_s, settings.redis_timeout_s),
-        "health_check_interval": 10, "retry": Retry(ExponentialBackoff(cap=0.3, base=0.05), _RETRIES),
+        "health_check_interval": 10, "retry": Retry(ExponentialBackoff(cap=0.3, base=0.05), _RETRIES,
+                                                    supported_errors=(redis.exceptions.ConnectionError,)),
     }
     if settings.redis_url.startswith("sentinel://"):
         return _through_sentinels(settings, options)
@@ -36,9 +40,13 @@ def open_redis(settings: Settings, *, timeout_s: float | None = None) -> redis.R
 def _through_sentinels(settings: Settings, options: dict[str, object]) -> redis.Redis:
     """Return a client of whatever node the Sentinels call master, asked anew at each connection."""
     parts = [urlsplit(part) for part in settings.redis_url.split(";")]
+    first, databases = parts[0], {part.path.strip("/") or "0" for part in parts}
+    if len(databases) > 1 or not min(databases).isdecimal() or any(part.scheme != "sentinel" for part in parts):
+        # kombu goes by the first part: with another database the wake-ups would lie where no worker looks
+        raise SettingsError(["TANDEM_REDIS_URL must give each sentinel the same way, with the same database number, e.g. "
+                             "sentinel://a:26379/0;sentinel://b:26379/0"])
     nodes = [(part.hostname or "127.0.0.1", part.port or 26379) for part in parts]
-    last = parts[-1]
-    password = unquote(parts[0].password) if parts[0].password else None
-    sentinels = Sentinel(nodes, sentinel_kwargs={"socket_timeout": 0.5}, **options)
+    username, password = (unquote(text) if text else None for text in (first.username, first.password))
+    sentinels = Sentinel(nodes, sentinel_kwargs={"socket_timeout": 0.5, "retry": Retry(NoBackoff(), 0)}, **options)
     return sentinels.master_for(
-        settings.redis_master_name, db=int(last.path.strip("/") or 0), password=password, **options)
+        settings.redis_master_name, db=int(databases.pop()), username=username, password=password, **options)

@@ -135,8 +135,8 @@ def check_version(client: redis.Redis) -> str:
     except redis.exceptions.ResponseError as exc:
         if "unknown command" not in str(exc):
             raise
-        version = "before 6"  # it does not know HELLO, with which redis-py begins
-    if version.startswith("before") or tuple(int(part) for part in version.split(".")[:2]) < _OLDEST:
+        version = "before 6.0"  # it knows no HELLO, with which redis-py begins
+    if version == "before 6.0" or tuple(int(part) for part in version.split(".")[:2]) < _OLDEST:
         raise SettingsError([f"Redis {version} is too old: Tandem needs {_OLDEST[0]}.{_OLDEST[1]} or later"])
     return version
 

@@ -126,6 +126,7 @@ def shared_configuration(settings: Settings, plan: Topology, *, redis_port: int 
     """Return supervisord's configuration for what the servers share: Flower, and Redis unless one was named."""
     folder = (settings.data_dir / "stack").resolve()
     programs = {"flower": [
+        "nice", "-n", "19",  # whoever watches must not slow what it watches
         sys.executable, "-m", "celery", "-A", "workers", "flower", f"--address={plan.flower.host}",
         f"--port={plan.flower.port}", "--logging=warning"]}
     if redis_port is not None:

@@ -188,6 +188,21 @@ def test_a_waiter_is_forgotten_when_it_leaves_also_by_an_error(announcements: An
     assert not announcements._waiters
 
 
+def test_the_reading_thread_ends_when_nobody_waits_any_more_and_the_next_waiter_is_told_again(
+        announcements: Announcements, ledger: Ledger) -> None:
+    before = set(readers())
+    with announcements.waiter("some-job"):
+        (reader,) = set(readers()) - before
+    wait_until(lambda: not reader.is_alive(), timeout_s=SOON_S, what="the reading thread to end")
+    missed, claim = a_running_job(ledger), a_running_job(ledger)
+    ledger.settle(missed, State.SUCCEEDED)
+
+    with announcements.waiter(claim.id) as event, announcements.waiter(missed.id) as late:
+        ledger.settle(claim, State.SUCCEEDED)
+        assert event.wait(SOON_S)
+        assert not late.is_set(), "it read again what it had passed by"
+
+
 # -- when Redis restarts
 
 

@@ -10,6 +10,7 @@ A wake-up may come twice or name a job that has ended: the claim decides. A resu
 ledger and thrown away here.
 """
 
+import logging
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ import msgspec
 
 from app import logs
 from app.errors import Fault, JobStopped, StoreUnavailable, TandemError
-from app.job import State
+from app.job import Service, State
 from app.ledger import Claim, Ending, Settled, new_owner
 from app.settings import Settings
 from workers.node import Node, Running
@@ -46,6 +47,7 @@ class Attempt:
 Code = Callable[[Attempt], Answer]
 Answered = TypeVar("Answered")
 
+_LOOKS, _LOOK_S = 3, 0.002  # short against what being woken takes
 _PAUSE_S = 0.5  # between two tries to reach Redis
 _pause = threading.Event()  # never set
 
@@ -67,10 +69,11 @@ class TaskUnknown(TandemError):
     retryable = True
 
 
-def run(job_id: str, node: Node, codes: Mapping[str, Code]) -> str:
+def run(job_id: str, service: Service, node: Node, codes: Mapping[str, Code]) -> str:
     """Run one job as far as it goes here; return in a word what became of it."""
     claim = node.turn.take(job_id) or claim_woken(job_id, node)
     if not isinstance(claim, Claim):
+        go_on(node, service)
         return announce_refusal(job_id, claim)
     running = node.enter(claim)
     try:
@@ -84,6 +87,29 @@ def claim_woken(job_id: str, node: Node) -> Claim | State | None:
     """Claim the job that a wake-up names; return the claim, or the state that forbids it, or None for an unknown id."""
     owner = new_owner()
     return persist(lambda: node.ledger.claim(job_id, node.place, owner=owner, decision=_decision(node)))
+
+
+def go_on(node: Node, service: Service) -> None:
+    """Take the first waiting job instead of one that others took before its wake-up was read: where many take, that is the
+    fate of most wake-ups."""
+    if node.goes_on(service):
+        owner = new_owner()
+        node.turn.next = persist(lambda: node.ledger.take(service, node.place, owner=owner, decision=_decision(node)))
+
+
+def linger(node: Node, service: Service) -> None:
+    """Look a few times more for a waiting job, one thread of the process at a time: under load the next one comes within
+    milliseconds, and going on with it costs a tenth of being woken for it."""
+    if not node.lingering.acquire(blocking=False):
+        return
+    try:
+        for _ in range(_LOOKS):
+            _pause.wait(_LOOK_S)
+            go_on(node, service)
+            if node.turn.next is not None or not node.goes_on(service):
+                return
+    finally:
+        node.lingering.release()
 
 
 def choose(claim: Claim, codes: Mapping[str, Code]) -> Code:
@@ -148,7 +174,8 @@ def ending(outcome: Answer | Exception, error: bytes) -> Ending:
 def announce(claim: Claim, judged: Verdict, settled: Settled) -> str:
     """Write the attempt's one log line; return what became of it."""
     word = settled.value if judged.state is None or settled is Settled.STALE else judged.state.value
-    logs.event(f"job_{word}", job=claim.id, attempt=claim.attempt, task=claim.task,
+    level = logging.DEBUG if word == State.SUCCEEDED else logging.INFO  # the ordinary case is in the ledger
+    logs.event(f"job_{word}", level=level, job=claim.id, attempt=claim.attempt, task=claim.task,
                **({"error": msgspec.json.decode(judged.error)} if judged.error else {}))
     return word
 

@@ -12,6 +12,7 @@ from kombu import Exchange, Queue
 from app import topology
 from app.job import Service
 from app.settings import Settings
+from workers.events import PacedEvents
 
 TASK_MODULES = ("workers.tasks.auth", "workers.tasks.model", "workers.tasks.chat", "workers.tasks.cache",
                 "workers.tasks.queue")
@@ -25,6 +26,7 @@ def make_app(settings: Settings) -> Celery:
     app = Celery("tandem", broker=settings.redis_url or "memory://", include=TASK_MODULES,
                  backend="workers.backend:LedgerBackend")
     app.conf.update(configuration(settings))
+    app.steps["consumer"].add(PacedEvents)
     app.tandem_settings = settings
     return app
 

@@ -10,6 +10,7 @@ import socket
 import threading
 import time
 from dataclasses import dataclass, field
+from typing import Any
 
 from app import logs
 from app.errors import StoreUnavailable
@@ -28,10 +29,12 @@ class Running:
 
 
 class Turn(threading.local):
-    """What each thread of the pool is about: until when it may go on by itself (monotonic), and the job it goes on with."""
+    """What each thread of the pool is about: until when it may go on by itself (monotonic), the job it goes on with, and
+    that job as Celery's request."""
 
     until_s = 0.0
     next: Claim | None = None
+    request: Any = None
 
     def take(self, job_id: str) -> Claim | None:
         """Return the claim of this job if it is the one this thread goes on with, once."""
@@ -52,6 +55,7 @@ class Node:
         self._slots = slots
         self._running: dict[str, Running] = {}
         self.turn = Turn()
+        self.lingering = threading.Lock()  # held by the thread that looks for another job
         self._lock = threading.Lock()
         self._claimed_s = time.monotonic()
         self._stopping = threading.Event()

@@ -15,52 +15,73 @@ from collections.abc import Callable
 from typing import Any
 
 from celery.concurrency import thread
-from celery.concurrency.base import apply_target
-from celery.concurrency.solo import TaskPool as Inline
+from celery.concurrency.base import BasePool, apply_target
 from celery.exceptions import TaskRevokedError
 from celery.worker import state
 from celery.worker.request import Request
 from kombu.message import Message
 
 from app import logs
+from app.job import service_of
 from app.ledger import Claim
 from app.ledger.wakeup import headers
-from workers import boot
+from workers import attempt, boot
+
+Task = Callable[..., Any]
+Callback = Callable[..., Any]
 
 _RUN_ON_S = 1.0  # long against a short job, short against a person's patience with a queue that is to close
-
-_inline = Inline()
 
 
 class TaskPool(thread.TaskPool):  # type: ignore[misc]
     """A thread a slot."""
 
-    def on_apply(self, target: Callable[..., Any], args: Any = None, kwargs: Any = None,
-                 callback: Callable[..., Any] | None = None, accept_callback: Callable[..., Any] | None = None,
-                 **_: Any) -> thread.ApplyResult:
+    def on_apply(self, target: Task, args: Any = None, kwargs: Any = None, callback: Callback | None = None,
+                 accept_callback: Callback | None = None, **_: Any) -> thread.ApplyResult:
         """Run a task on a thread, and after it the jobs that wait."""
         return thread.ApplyResult(self.executor.submit(_run, target, args, kwargs, callback, accept_callback))
 
 
-def _run(target: Callable[..., Any], args: tuple[Any, ...], kwargs: Any, callback: Any, accept_callback: Any) -> None:
-    node = boot.node()
-    node.turn.until_s = time.monotonic() + _RUN_ON_S
-    apply_target(target, args, kwargs, callback, accept_callback)
+class _Here(BasePool):  # type: ignore[misc]
+    """Runs a request on the thread that asks."""
+
+    def on_apply(self, target: Task, args: Any = None, kwargs: Any = None, callback: Callback | None = None,
+                 accept_callback: Callback | None = None, **_: Any) -> None:
+        """Run a task."""
+        _run_one(target, args, kwargs, callback, accept_callback)
+
+
+_here = _Here()
+
+
+def _run(target: Task, args: Any, kwargs: Any, callback: Callback | None, accept_callback: Callback | None) -> None:
+    turn = boot.node().turn
+    turn.until_s, turn.request = time.monotonic() + _RUN_ON_S, None
+    _run_one(target, args, kwargs, callback, accept_callback)
     try:
-        while (claim := node.turn.next) is not None:
-            _run_on(claim)
-            if node.turn.next is claim:  # revoked before it ran: its cancelling is Celery's signal's affair
-                node.turn.next = None
+        while (request := turn.request) is not None:
+            turn.request = None
+            with contextlib.suppress(TaskRevokedError):  # then its cancelling is the affair of Celery's signal
+                request.execute_using_pool(_here)
     except Exception as exc:  # noqa: BLE001 - a thread's outermost loop: the future that would hold it is read by nobody
         logs.event("run_on_failed", level=logging.ERROR, exc_info=True, why=str(exc))
 
 
-def _run_on(claim: Claim) -> None:
-    """Run a job that came with the answer to the last one's settling."""
-    request = _request(claim)
-    state.task_reserved(request)
-    with contextlib.suppress(TaskRevokedError):
-        request.execute_using_pool(_inline)
+def _run_one(target: Task, args: Any, kwargs: Any, callback: Callback | None, accept_callback: Callback | None) -> None:
+    """Run a task. Before Celery counts it as done, what this thread goes on with counts as reserved, so that Celery never
+    sees a free slot between the two and fetches a message for it."""
+    def done(answer: Any) -> None:
+        node = boot.node()
+        turn = node.turn
+        if turn.next is None:
+            attempt.linger(node, service_of(args[0]))
+        if turn.next is not None:
+            turn.request = _request(turn.next)
+            state.task_reserved(turn.request)
+        if callback is not None:
+            callback(answer)
+
+    apply_target(target, args, kwargs, done, accept_callback)
 
 
 def _request(claim: Claim) -> Request:

@@ -18,7 +18,7 @@ import msgspec
 import redis
 
 from app.errors import JobGone, JobUnknown
-from app.job import LANE_HANDICAP_MS, Job, NewJob, Route, Service, State
+from app.job import LANE_HANDICAP_MS, Job, NewJob, Route, Service, State, service_of
 from app.ledger.scripts import Argument, Evaluator, Scripts
 from app.settings import Settings
 
@@ -82,7 +82,7 @@ class Claim:
     @property
     def service(self) -> Service:
         """The service whose job it is."""
-        return Service(self.task.partition(".")[0])
+        return service_of(self.task)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,6 +10,7 @@ from typing import Any
 from celery import shared_task
 from celery.exceptions import Ignore
 
+from app.job import service_of
 from workers import attempt, boot
 from workers.attempt import Code
 from workers.backend import JobFailed
@@ -33,7 +34,7 @@ def job_task(name: str) -> Callable[[Code], Code]:
 
 def _entry(task: Any) -> str:
     """Run the job that woke us. Celery's events tell the same as the ledger: succeeded, failed or revoked."""
-    word = attempt.run(task.request.id, boot.node(), CODES)
+    word = attempt.run(task.request.id, service_of(task.name), boot.node(), CODES)
     if word == "failed":
         raise JobFailed(f"job {task.request.id} failed; GET /v1/jobs/{task.request.id} says why")
     if word in _REVOKED:

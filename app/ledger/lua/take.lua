@@ -10,7 +10,9 @@ if before then
   return {'none'}
 end
 
-for _, id in ipairs(redis.call('ZRANGE', 'waiting:' .. service, 0, 99)) do
+for _ = 1, 100 do
+  local id = redis.call('ZRANGE', 'waiting:' .. service, 0, 0)[1]
+  if not id then break end
   local job = redis.call('HMGET', 'job:' .. id, 'deadline_ms', 'attempt')
   if job[1] and tonumber(job[1]) <= now then
     finish_late(id, service, 'queued', job[2], now)

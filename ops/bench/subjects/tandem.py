@@ -14,6 +14,8 @@ from ops.bench.call import Call
 from ops.bench.subjects.job_server import JobServer
 from ops.sandbox import Sandbox
 
+#: The model workers get as many slots as Dramatiq's workers have threads by default; the demo model has one.
+_SLOTS = {"model = { concurrency = 1 }": "model = { concurrency = 8 }"}
 _SHUTDOWN_S = "1"  # stalled jobs would hold up each stop; when nothing stops, the setting does nothing
 
 
@@ -23,7 +25,8 @@ class Tandem(JobServer):
     name: ClassVar[str] = "tandem"
     form: ClassVar[str] = (
         "the whole stack of `make up`: two servers, each one gateway process (gunicorn, gevent) and five pinned workers; "
-        "JWT checked, every body validated, ledger in Redis with `appendfsync always`, Flower up. The scripted engine")
+        "JWT checked, every body validated, ledger in Redis with `appendfsync always`, Flower up. The scripted engine, with "
+        "eight slots a model worker")
 
     def __init__(self, environ: Mapping[str, str] | None = None) -> None:
         """`environ` is added to the environment that everything of it starts with."""
@@ -38,7 +41,7 @@ class Tandem(JobServer):
 
     def start(self, folder: Path) -> None:
         """Start the stack and log in."""
-        sandbox = Sandbox.lay(folder, engine="scripted", shutdown_s=_SHUTDOWN_S)
+        sandbox = Sandbox.lay(folder, engine="scripted", edits=_SLOTS, shutdown_s=_SHUTDOWN_S)
         self._sandbox = replace(sandbox, environ={**sandbox.environ, **self._environ})
         report = self._sandbox.up()
         entry = urlsplit(report["entry"])
