@@ -90,9 +90,14 @@ def test_a_folder_that_is_no_whole_model_is_refused(model: Path, spoil: Fault, w
     assert why in fault
 
 
-@pytest.mark.parametrize("name", ["tandem-tests/no-such-model", "no such model", "/models/none", "/models/none.gguf"])
+@pytest.mark.parametrize("name", ["tandem-tests/no-such-model", "no such model", "/models/none.gguf"])
 def test_a_name_of_no_model_is_refused(name: str) -> None:
     assert refusal(name).startswith(f"the model '{name if '.' not in name else 'none'}' cannot be loaded (OSError: ")
+
+
+@pytest.mark.parametrize("name", ["/models/none", "./none"])
+def test_a_path_at_which_nothing_lies_is_refused_as_such_and_not_taken_for_a_hub_name(name: str) -> None:
+    assert refusal(name).startswith(f"the model '{Path(name)}' is not there; ")
 
 
 @pytest.mark.parametrize("content", [b"", b"not a model", b"GGUF\x03\0\0\0" + bytes(100)])

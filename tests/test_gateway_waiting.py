@@ -103,6 +103,15 @@ def test_a_read_that_waits_is_answered_as_soon_as_the_job_has_ended(caller: Call
     assert time.monotonic() - began < 10, "it waited for its time to pass, not for the job"
 
 
+def test_a_read_says_whether_it_followed_the_callers_preference(caller: Caller) -> None:
+    path = f"/v1/jobs/{caller.ended(caller.submit('hello')['id'])['id']}"
+    preferred, plain = (caller.call("GET", path, headers=headers).headers for headers in ({"Prefer": "wait=5"}, {}))
+
+    assert (preferred["Preference-Applied"], preferred["Vary"]) == ("wait=5", "Prefer")
+    assert "Preference-Applied" not in plain
+    assert plain["Vary"] == "Prefer"
+
+
 def test_a_read_that_waited_in_vain_shows_the_job_as_it_stands(caller: Caller, unending: dict[str, Any]) -> None:
     began = time.monotonic()
     answer = caller.call("GET", f"/v1/jobs/{unending['id']}?wait=0.5")

@@ -128,7 +128,7 @@ def call(code: Code, attempt: Attempt) -> Answer | Exception:
     except TandemError as exc:
         return exc
     except Exception as exc:  # noqa: BLE001 - the boundary between a job and its worker: a bug fails the job, not the worker
-        logs.event("job_crashed", exc_info=True, job=attempt.claim.id, attempt=attempt.claim.attempt)
+        logs.event("job_crashed", level=logging.ERROR, exc_info=True, job=attempt.claim.id, attempt=attempt.claim.attempt)
         return exc
 
 

@@ -51,9 +51,10 @@ def read(job_id: str) -> Response:
     """Return the job as it stands; with `?wait=N` or `Prefer: wait=N`, when it has ended or after N seconds."""
     who = caller.current()
     _check_id(job_id)
-    wait_s = _asked_wait_s() or _preferred_wait_s()
+    asked_s, preferred_s = _asked_wait_s(), _preferred_wait_s()
+    wait_s = asked_s or preferred_s
     job = _wait(job_id, who.tenant, wait_s) if wait_s else bodies.gateway().ledger.read(job_id, who.tenant)
-    return _told(job, 200)
+    return _told(job, 200, [] if asked_s else _preference(preferred_s))
 
 
 @blueprint.delete("/<job_id>")
@@ -103,12 +104,15 @@ def _wait(job_id: str, tenant: str, wait_s: float) -> Job:
 
 def _answered(submission: Submission, job: Job, wait_s: float) -> Response:
     """Answer a submit: 200 when the job has ended while the caller waited, else 202."""
-    headers = [("Location", f"/v1/jobs/{job.id}"), ("Vary", "Prefer")]
-    if wait_s:
-        headers.append(("Preference-Applied", f"wait={wait_s:g}"))
+    headers = [("Location", f"/v1/jobs/{job.id}"), *_preference(wait_s)]
     if submission.outcome is Submitted.REPLAYED:
         headers.append(("Idempotency-Replayed", "true"))
     return _told(job, 200 if wait_s and job.state.terminal else 202, headers)
+
+
+def _preference(wait_s: float) -> list[tuple[str, str]]:
+    """Return the headers of an answer that `Prefer` bears on (RFC 7240, 3)."""
+    return [("Vary", "Prefer"), *([("Preference-Applied", f"wait={wait_s:g}")] if wait_s else [])]
 
 
 def _told(job: Job, status: int, headers: Sequence[tuple[str, str]] = ()) -> Response:

@@ -1,5 +1,6 @@
 """Errors as RFC 9457 `application/problem+json`, and the request id on every response."""
 
+import logging
 import random
 import re
 from typing import Any
@@ -73,6 +74,6 @@ def _werkzeugs(exc: HTTPException) -> Response:
 
 
 def _unexpected(_: Exception) -> Response:
-    logs.event("request_crashed", exc_info=True, request=request_id(), path=request.path)
+    logs.event("request_crashed", level=logging.ERROR, exc_info=True, request=request_id(), path=request.path)
     return problem(500, "internal-error", "Internal error",
                    f"the gateway failed; its log has the reason under request id {request_id()}")

@@ -25,6 +25,8 @@ from workers.engine.demo_model import demo_model_folder
 _LOOK_S = 0.05  # how often a request that waits for its turn asks whether to stop
 _CONTEXT_UNKNOWN = 4096  # tokens, for a model whose configuration names no limit
 _COLDEST = 1e-5  # below it only the likeliest token is left anyway, and logits / temperature overflow float32
+_WHAT_IS_NAMED = ("TANDEM_MODEL names a folder with config.json, a tokenizer and *.safetensors, a .gguf file, or a hub "
+                  "name")
 
 
 @dataclass(slots=True)
@@ -170,6 +172,8 @@ def _source(settings: Settings) -> tuple[dict[str, Any], str]:
         return {"pretrained_model_name_or_path": path.parent, "gguf_file": path.name}, path.stem
     if path.exists():
         return {"pretrained_model_name_or_path": path}, path.name
+    if path.is_absolute() or settings.model.startswith("."):
+        raise SettingsError([f"the model '{path}' is not there; {_WHAT_IS_NAMED}"])
     return {"pretrained_model_name_or_path": settings.model}, settings.model
 
 

@@ -25,8 +25,8 @@ class Tandem(JobServer):
     name: ClassVar[str] = "tandem"
     form: ClassVar[str] = (
         "the whole stack of `make up`: two servers, each one gateway process (gunicorn, gevent) and five pinned workers; "
-        "JWT checked, every body validated, ledger in Redis with `appendfsync always`, Flower up. The scripted engine, with "
-        "eight slots a model worker")
+        "JWT checked, every body validated, ledger in Redis with `appendfsync always`, Flower up. The scripted engine, "
+        "with eight slots a model worker")
 
     def __init__(self, environ: Mapping[str, str] | None = None) -> None:
         """`environ` is added to the environment that everything of it starts with."""
