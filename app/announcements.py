@@ -13,6 +13,7 @@ from contextlib import contextmanager
 import redis
 
 from app import logs
+from app.errors import StoreUnavailable
 from app.job import Job
 from app.settings import Settings
 from app.store import open_redis
@@ -50,17 +51,21 @@ class Announcements:
                 if not self._waiters[job_id]:
                     del self._waiters[job_id]
 
-    def wait(self, event: threading.Event, look: Callable[[], Job], *, timeout_s: float,
+    def wait(self, event: threading.Event, look: Callable[[], Job], *, timeout_s: float, known: Job | None = None,
              stopped: Callable[[], bool] = lambda: False, every_s: float = _LOOK_AGAIN_S) -> Job:
         """Return the job when it has ended, or as it is after `timeout_s`, or once `stopped` says so (asked every
-        `every_s`)."""
+        `every_s`).
+
+        Once there is a job, `known` or seen, an outage of Redis is waited out like the job itself; before, it raises
+        `StoreUnavailable`.
+        """
         end = time.monotonic() + timeout_s
-        job, looked_at = look(), time.monotonic()
+        job, looked_at = known or look(), time.monotonic()
         while not job.state.terminal and (left_s := end - time.monotonic()) > 0 and not stopped():
             if event.wait(min(left_s, every_s)) or time.monotonic() - looked_at >= _LOOK_AGAIN_S:
                 event.clear()
-                job, looked_at = look(), time.monotonic()
-        return job
+                job, looked_at = _look_again(look, job), time.monotonic()
+        return job if job.state.terminal else _look_again(look, job)
 
     def stop(self) -> None:
         """End the reading thread."""
@@ -101,6 +106,14 @@ class Announcements:
             for job_id in job_ids:
                 for event in self._waiters.get(job_id, ()):
                     event.set()
+
+
+def _look_again(look: Callable[[], Job], job: Job) -> Job:
+    """Return the job as it is now, or as it was when Redis cannot tell."""
+    try:
+        return look()
+    except StoreUnavailable:
+        return job
 
 
 def _end_of(client: redis.Redis) -> bytes:

@@ -5,7 +5,7 @@
     |- CallerError              the request cannot be served as it is; trying again changes nothing
     |  |- MalformedRequest 400, InvalidInput 422, PayloadTooLarge 413, UnsupportedMedia 415
     |  |- Unauthenticated 401, Forbidden 403
-    |  |- JobUnknown 404, JobGone 410, IdempotencyMismatch 422, JobConflict 409
+    |  |- JobUnknown 404, JobGone 410, IdempotencyMismatch 422
     |  `- PromptTooLong 422     the prompt does not fit the model's context
     |- StoreUnavailable 503     Redis cannot be reached, or cannot write; try again
     |- EngineError              the model's side failed

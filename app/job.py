@@ -20,12 +20,12 @@ class State(StrEnum):
     """Where a job stands. Only the ledger moves it, and never out of a terminal state."""
 
     QUEUED = "queued"
-    """Accepted, waiting for a worker. Entered by submit, release and reap. Left by claim, cancel and expire.
+    """Accepted, waiting for a worker. Entered by submit, release and reap. Left by claim, take, cancel and expire.
     A crash anywhere leaves it queued: it is in its service's waiting set, and recovery repeats a lost wake-up."""
 
     RUNNING = "running"
-    """One worker owns it under a lease. Entered by claim. Left by settle, release, cancel, expire (deadline) and reap.
-    When the worker dies the lease runs out, and reap queues the job again or fails it."""
+    """One worker owns it under a lease. Entered by claim and take. Left by settle, release, cancel, expire (deadline) and
+    reap. When the worker dies the lease runs out, and reap queues the job again or fails it."""
 
     SUCCEEDED = "succeeded"
     """Terminal: the result is recorded. Entered by settle from the attempt that owns the lease, once."""

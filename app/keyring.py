@@ -7,6 +7,7 @@ files: with two machines, copy the folder from the first to the second.
 
 import contextlib
 import os
+import secrets
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -63,7 +64,7 @@ def _read_or_make(path: Path, fresh: bytes) -> bytes:
     """Return the file's bytes. Where there is none, `fresh` becomes the file, once, whoever else tries at the same
     time."""
     if not path.exists():
-        mine = path.with_suffix(f".{os.getpid()}")
+        mine = path.with_suffix(f".{secrets.token_hex(8)}")
         mine.touch(mode=0o600)
         mine.write_bytes(fresh)
         with contextlib.suppress(FileExistsError):

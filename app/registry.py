@@ -5,6 +5,7 @@ An entry that is not renewed disappears. Pins are what the kernel answered to th
 
 import redis
 
+from app import logs
 from app.job import Service
 from app.worker_entry import WorkerEntry
 
@@ -28,11 +29,12 @@ class Registry:
         gone = [name for name, record in zip(names, records, strict=True) if not record]
         if gone:
             self._client.zrem("workers", *gone)
-        return [_entry(name, record) for name, record in zip(names, records, strict=True) if record]
+        entries = [_entry(name, record) for name, record in zip(names, records, strict=True) if record]
+        return [entry for entry in entries if entry is not None]
 
     def ask_to_restart(self, worker: WorkerEntry) -> None:
-        """Leave a note that this very process should restart itself; it reads it with its next beat."""
-        self._client.hset(f"worker:{worker.name}", "restart", worker.pid)
+        """Leave a note that this very process should restart itself; it reads it, once, with its next beat."""
+        self._client.set(f"restart:{worker.name}", worker.pid, px=round(ENTRY_LIFE_S * 1000))
 
     def set_windows(self, workers: list[WorkerEntry]) -> None:
         """Tell the ledger how many slots each service has, and so how short its Celery queue may be: twice that."""
@@ -43,8 +45,17 @@ class Registry:
                 self._client.hset("windows", service.value, 2 * slots)
 
 
-def _entry(name: str, record: dict[bytes, bytes]) -> WorkerEntry:
+def _entry(name: str, record: dict[bytes, bytes]) -> WorkerEntry | None:
+    """Return a worker's entry, or None for one that cannot be read, as another version of Tandem might leave."""
     text = {key.decode(): value.decode() for key, value in record.items()}
+    try:
+        return _read_entry(name, text)
+    except (KeyError, ValueError) as exc:
+        logs.event("worker_entry_unreadable", worker=name, why=f"{type(exc).__name__}: {exc}")
+        return None
+
+
+def _read_entry(name: str, text: dict[str, str]) -> WorkerEntry:
     return WorkerEntry(
         name=name, server=text["server"], services=tuple(Service(part) for part in text["services"].split(",")),
         pid=int(text["pid"]), host=text["host"], processors=tuple(text["processors"].split(",")),

@@ -10,6 +10,7 @@ Needs TANDEM_REDIS_URL: all servers share one Redis.
 import argparse
 import os
 import resource
+import shlex
 import shutil
 import socket
 import sys
@@ -82,7 +83,7 @@ def _worker(settings: Settings, server: Server, spec: WorkerSpec) -> str:
 def _program(name: str, command: Sequence[str], settings: Settings, server: Server) -> str:
     stop_s = round(settings.shutdown_s) + _STOP_MARGIN_S
     return "\n".join([
-        f"[program:{name}]", f"command = {' '.join(command)}".replace("%", "%%"),
+        f"[program:{name}]", f"command = {shlex.join(command)}".replace("%", "%%"),
         f"environment = TANDEM_SERVER=\"{server.name}\",OMP_WAIT_POLICY=\"PASSIVE\"",
         f"directory = {Path.cwd()}", "autostart = true", "autorestart = true", "startsecs = 2", "startretries = 1000",
         "stopsignal = TERM", f"stopwaitsecs = {stop_s}", "stopasgroup = false", "killasgroup = true",
@@ -116,6 +117,7 @@ def raise_open_files() -> None:
 def up(name: str) -> None:
     """Become the server's supervisord."""
     settings, plan = topology.load()
+    os.umask(0o077)  # logs and secrets are nobody else's to read
     server = plan.server(name)
     path = write_configuration(settings, plan, server)
     if notice := sharing_notice(plan):

@@ -7,6 +7,7 @@ by one more, called "stack".
 import contextlib
 import json
 import os
+import shlex
 import signal
 import socket
 import subprocess
@@ -51,7 +52,7 @@ class Files:
 
 
 class Supervisors:
-    """The supervisord processes of the stack, remembered on disk by pid and start time."""
+    """The supervisord processes of the stack, remembered on disk by pid and birth."""
 
     def __init__(self, files: Files) -> None:
         self._files = files
@@ -63,7 +64,7 @@ class Supervisors:
             process = subprocess.Popen(command, env=dict(environ), stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                                        start_new_session=True, preexec_fn=raise_open_files)
         known = self._read()
-        known[name] = {"pid": process.pid, "created": psutil.Process(process.pid).create_time()}
+        known[name] = {"pid": process.pid, "born": _born(process.pid)}
         self._files.pids.write_text(json.dumps(known))
         return process.pid
 
@@ -71,9 +72,9 @@ class Supervisors:
         """Return name -> pid of those that still run. A pid that now belongs to another program does not count."""
         running = {}
         for name, entry in self._read().items():
-            with contextlib.suppress(psutil.NoSuchProcess):
-                process = psutil.Process(entry["pid"])
-                if process.create_time() == entry["created"] and process.status() != psutil.STATUS_ZOMBIE:
+            with contextlib.suppress(psutil.NoSuchProcess, OSError):
+                zombie = psutil.Process(entry["pid"]).status() == psutil.STATUS_ZOMBIE
+                if _born(entry["pid"]) == entry["born"] and not zombie:
                     running[name] = entry["pid"]
         return running
 
@@ -100,16 +101,28 @@ class Supervisors:
             return {}
 
 
+def _born(pid: int) -> str:
+    """Return when a process was started: the boot, and the clock ticks since then, which no change of the clock moves."""
+    ticks = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+    return f"{_boot()} {ticks}"
+
+
+def _boot() -> str:
+    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+
+
 def _session(entry: Mapping[str, Any]) -> list[psutil.Process]:
     """Return the processes of a supervisor's session, itself first. They keep its session id when it dies. When its pid has
-    gone to another program there are none: the kernel gives it to one only after the whole session has ended."""
-    leader, created = entry["pid"], entry["created"]
-    members = []
+    gone to another program there are none: within a boot, the kernel gives it to one only after the whole session has
+    ended."""
+    leader, members = entry["pid"], []
+    if not entry["born"].startswith(_boot()):
+        return []
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.NoSuchProcess, ProcessLookupError, PermissionError):
             if os.getsid(process.pid) == leader and process.status() != psutil.STATUS_ZOMBIE:
                 members.append(process)
-    if any(process.pid == leader and process.create_time() != created for process in members):
+    if any(process.pid == leader and _born(leader) != entry["born"] for process in members):
         return []
     return sorted(members, key=lambda process: process.pid != leader)
 
@@ -139,7 +152,8 @@ def shared_configuration(settings: Settings, plan: Topology, *, redis_port: int 
     for name, command in programs.items():
         environment = f'environment = FLOWER_BASIC_AUTH="{flower_login}"' if name == "flower" else ""
         blocks.append("\n".join([
-            f"[program:{name}]", f"command = {' '.join(command)}", environment, f"directory = {Path.cwd()}",
+            f"[program:{name}]", f"command = {shlex.join(command)}".replace("%", "%%"), environment,
+            f"directory = {Path.cwd()}",
             "autorestart = true", "startsecs = 1", "startretries = 1000", "stopwaitsecs = 15",
             f"priority = {1 if name == 'redis' else 999}", "redirect_stderr = true",
             f"stdout_logfile = {folder / (name + '.out')}", "stdout_logfile_maxbytes = 10MB", ""]))

@@ -13,6 +13,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
+import psutil
+import redis
+
 from app import topology
 from app.accounts import Accounts
 from app.errors import TandemError
@@ -51,6 +54,7 @@ def main() -> int:
     except TandemError as exc:
         print(exc, file=sys.stderr)
         return 1
+    os.umask(0o077)  # prompts, passwords and the ledger are nobody else's to read
     files = Files(settings.data_dir)
     supervisors = Supervisors(files)
     if files.up.exists() and len(supervisors.alive()) == len(plan.servers) + 1:
@@ -62,7 +66,7 @@ def main() -> int:
     interruption = Interruption()
     try:
         start(settings, plan, supervisors, interruption)
-    except (TandemError, TimeoutError, OSError) as exc:
+    except (TandemError, TimeoutError, OSError, redis.exceptions.RedisError, psutil.Error) as exc:
         interruption.ignore()
         print(f"\nnot started: {exc}\nstopping what was started ...", file=sys.stderr)
         supervisors.stop()
@@ -77,6 +81,8 @@ def start(settings: Settings, plan: Topology, supervisors: Supervisors, interrup
     progress = Progress(steps=7, check=interruption.check)
     progress.step("looking for free ports")
     stack.check_ports(plan)
+    if settings.redis_url:
+        embedded_redis.check_version(open_redis(settings))
     if notice := sharing_notice(plan):
         print(f"      {notice}")
     progress.step("the demo model" if settings.engine == "torch" and not settings.model else "the model: as set")
@@ -136,8 +142,6 @@ def _start_shared(settings: Settings, plan: Topology, supervisors: Supervisors, 
     if port:
         embedded_redis.wait_for_answer(port, alive, folder / "redis.log")
         topology.embedded_url_file(settings.data_dir).write_text(settings.redis_url + "\n")
-    else:
-        embedded_redis.check_version(open_redis(settings))
     return settings
 
 

@@ -4,6 +4,7 @@ Every queue worker runs one in a thread; one of them leads, by a short lease in 
 each duty is a script that is safe to repeat. Within a lease and a round, whatever a crash left behind runs again.
 """
 
+import logging
 import threading
 import time
 
@@ -18,6 +19,7 @@ from app.settings import Settings
 from routing import policy
 
 _LEAD_S = 5.0  # a leader that falls silent is replaced after this long
+_MOST_BATCHES = 200  # of a hundred jobs each that a duty works on before the next has its turn; a second or so
 _SLOW_DUTIES_S = 2.0  # windows, watchdog and retention need no half-second rounds
 
 
@@ -44,37 +46,61 @@ class Recovery:
 
     def _run_for_ever(self) -> None:
         while not self._stopping.wait(self._settings.recovery_s):
-            try:
-                self.round()
-            except (StoreUnavailable, redis.exceptions.RedisError, OSError) as exc:
-                logs.event("recovery_failed", why=str(exc))
+            self.round()
 
     def round(self) -> None:
-        """Do every duty once, if this is the leader."""
-        if not self._ledger.lead("recovery", self._who, _LEAD_S):
-            return
-        again, failed = self._ledger.reap()
-        for job_id in again:
-            logs.event("job_requeued", job=job_id, why="its lease ran out")
-        for job_id in failed:
-            logs.event("job_failed", job=job_id, why="too many attempts lost their worker")
-        for job_id in self._ledger.expire():
-            logs.event("job_deadline_passed", job=job_id)
+        """Do every duty once, if this is the leader. A duty that fails does not keep the others from being done."""
+        duties = [self._reap, self._expire, self._rewake]
+        if time.monotonic() >= self._slow_due:
+            self._slow_due = time.monotonic() + _SLOW_DUTIES_S
+            duties += [self._watch_workers, self._purge]
+        for duty in duties:
+            try:
+                if not self._ledger.lead("recovery", self._who, _LEAD_S):
+                    return
+                duty()
+            except (StoreUnavailable, redis.exceptions.RedisError, OSError) as exc:
+                logs.event("recovery_failed", duty=duty.__name__, why=str(exc))
+            except Exception as exc:  # noqa: BLE001 - the thread's outermost loop: without it no lost job would run again
+                logs.event("recovery_failed", level=logging.ERROR, exc_info=True, duty=duty.__name__, why=str(exc))
+
+    def _reap(self) -> None:
+        for _ in range(_MOST_BATCHES):
+            again, failed = self._ledger.reap()
+            for job_id in again:
+                logs.event("job_requeued", job=job_id, why="its lease ran out")
+            for job_id in failed:
+                logs.event("job_failed", job=job_id, why="too many attempts lost their worker")
+            if not again and not failed:
+                return
+
+    def _expire(self) -> None:
+        for _ in range(_MOST_BATCHES):
+            if not (ended := self._ledger.expire()):
+                return
+            for job_id in ended:
+                logs.event("job_deadline_passed", job=job_id)
+
+    def _rewake(self) -> None:
         for service in Service:
             if pushed := self._ledger.rewake(service):
                 logs.event("wakeups_repeated", service=service.value, wakeups=pushed)
-        if time.monotonic() >= self._slow_due:
-            self._slow_due = time.monotonic() + _SLOW_DUTIES_S
-            self._slow_round()
 
-    def _slow_round(self) -> None:
+    def _watch_workers(self) -> None:
         workers = self._registry.workers()
         self._registry.set_windows(workers)
         stuck_ms = round(self._settings.stuck_s * 1000)
         for worker in policy.deaf_workers(workers, self._unheeded_ms(), stuck_ms=stuck_ms):
             logs.event("worker_deaf", worker=worker.name, pid=worker.pid, idle_ms=worker.idle_ms)
             self._registry.ask_to_restart(worker)
-        if purged := self._ledger.purge():
+
+    def _purge(self) -> None:
+        purged = 0
+        for _ in range(_MOST_BATCHES):
+            if not (now := self._ledger.purge()):
+                break
+            purged += now
+        if purged:
             logs.event("jobs_purged", jobs=purged)
 
     def _unheeded_ms(self) -> dict[Service, int]:

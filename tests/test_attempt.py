@@ -7,11 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app import errors
-from app.errors import EngineFailed, EngineTransient, JobStopped, TandemError
+from app.errors import EngineFailed, EngineTransient, JobStopped, StoreUnavailable, TandemError
 from app.job import State
 from app.ledger import Claim
 from app.settings import Settings
-from workers.attempt import Answer, Attempt, TaskUnknown, Verdict, call, choose, describe, verdict
+from workers.attempt import Answer, Attempt, SlotsTaken, TaskUnknown, Verdict, call, choose, describe, verdict
 
 SECRET = "the prompt of someone else"
 
@@ -24,11 +24,14 @@ def tree(root: type[TandemError]) -> list[type[TandemError]]:
     return [root, *(each for below in root.__subclasses__() for each in tree(below))]
 
 
+UNCOUNTED = [StoreUnavailable, SlotsTaken]  # nothing that the job did
 OURS = sorted(set(tree(TandemError)) - {JobStopped, errors.SettingsError}, key=lambda kind: kind.__name__)
+COUNTED = [kind for kind in OURS if kind not in UNCOUNTED]
 FOREIGN = [ValueError, KeyError, RuntimeError, MemoryError, OSError, RecursionError, UnicodeError]
 
-any_settings = st.builds(Settings, max_attempts=st.integers(1, 12), retry_delay_s=st.floats(0.01, 60))
-any_error = (st.sampled_from(OURS).map(lambda kind: kind("it broke"))
+MOST_ATTEMPTS = 12
+any_settings = st.builds(Settings, max_attempts=st.integers(1, MOST_ATTEMPTS), retry_delay_s=st.floats(0.01, 60))
+any_error = (st.sampled_from(COUNTED).map(lambda kind: kind("it broke"))
              | st.sampled_from(FOREIGN).map(lambda kind: kind(SECRET)))
 
 
@@ -39,7 +42,7 @@ any_error = (st.sampled_from(OURS).map(lambda kind: kind("it broke"))
 def test_a_job_that_goes_on_failing_ends_after_its_attempts_with_waits_that_double(
         error: Exception, settings: Settings) -> None:
     verdicts = [verdict(error, errors_before=0, settings=settings)]
-    while verdicts[-1].state is None:
+    while verdicts[-1].state is None and len(verdicts) <= MOST_ATTEMPTS:
         verdicts.append(verdict(error, errors_before=len(verdicts), settings=settings))
 
     *retries, last = verdicts
@@ -70,6 +73,14 @@ def test_a_stopped_attempt_goes_back_at_once_and_is_not_held_against_the_job(
     judged = verdict(JobStopped("the worker goes down"), errors_before=errors_before, settings=settings)
 
     assert judged == Verdict(state=None, error=b"", retry_s=0.0)
+
+
+@given(kind=st.sampled_from(UNCOUNTED), errors_before=st.integers(0, 50), settings=any_settings)
+def test_an_attempt_that_failed_for_want_of_redis_or_of_a_slot_comes_again_and_is_not_held_against_the_job(
+        kind: type[TandemError], errors_before: int, settings: Settings) -> None:
+    judged = verdict(kind("not now"), errors_before=errors_before, settings=settings)
+
+    assert judged == Verdict(state=None, error=b"", retry_s=settings.retry_delay_s)
 
 
 def test_with_the_shipped_settings_a_transient_error_gets_three_attempts_one_and_two_seconds_apart() -> None:
@@ -130,5 +141,5 @@ def test_a_task_that_this_worker_lacks_is_left_to_a_worker_that_has_it() -> None
 
 def test_every_error_says_whether_to_try_again() -> None:
     assert {kind.__name__ for kind in OURS if kind.retryable} == {
-        "StoreUnavailable", "EngineTransient", "EngineOutOfMemory", "TaskUnknown"}
+        "StoreUnavailable", "SlotsTaken", "EngineTransient", "EngineOutOfMemory", "TaskUnknown"}
     assert not EngineFailed.retryable

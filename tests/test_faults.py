@@ -15,11 +15,15 @@ import psutil
 import pytest
 import requests
 
+from app.job import Lane
+from app.ledger import Ledger
 from app.registry import Registry
+from app.settings import Settings
 from app.worker_entry import WorkerEntry
 from ops.sandbox import Sandbox, is_gone, kill
 from ops.waiting import wait_until
 from tests.caller import Caller
+from tests.model_ledger import a_job
 
 LEASE_S = 3.0
 SHUTDOWN_S = 2.0
@@ -51,6 +55,10 @@ def one(shaky: Sandbox) -> Iterator[Caller]:
 def workers(stack: Sandbox) -> dict[str, WorkerEntry]:
     """The workers whose process is there, by name."""
     return {worker.name: worker for worker in Registry(stack.client()).workers() if not is_gone(worker.pid)}
+
+
+def pids(stack: Sandbox) -> dict[str, int]:
+    return {name: worker.pid for name, worker in workers(stack).items()}
 
 
 def all_live(stack: Sandbox) -> None:
@@ -173,15 +181,23 @@ def test_a_job_whose_wakeup_is_lost_runs_all_the_same(one: Caller, shaky: Sandbo
     assert all(one.ended(each["id"])["state"] == "succeeded" for each in busy)
 
 
-def test_a_malformed_message_in_the_queue_harms_nobody(one: Caller, shaky: Sandbox) -> None:
-    before = {name: worker.pid for name, worker in workers(shaky).items()}
-    shaky.client().rpush("model", b"not json", b"{}", json.dumps({"body": "x", "headers": {}, "properties": {}}))
+def test_a_message_that_is_no_task_is_thrown_away_and_no_worker_dies_of_it(one: Caller, shaky: Sandbox) -> None:
+    before = pids(shaky)
+    shaky.client().rpush("model", b"{}", json.dumps({"body": "x", "headers": {}, "properties": {}}))
 
     for _ in range(4):
         assert one.ended(one.submit("hello")["id"])["state"] == "succeeded"
     wait_until(lambda: shaky.client().llen("model") == 0, timeout_s=30, what="the bad messages to be gone")
+    assert pids(shaky) == before
+
+
+def test_a_message_that_is_no_json_ends_a_celery_worker_which_comes_back_and_no_job_is_lost(
+        one: Caller, shaky: Sandbox) -> None:
+    jobs = [one.submit("[stall 200ms] hello") for _ in range(8)]
+    shaky.client().rpush("model", b"not json")
+
+    assert {one.ended(job["id"])["state"] for job in jobs} == {"succeeded"}
     all_live(shaky)
-    assert set(workers(shaky)) == set(before)
 
 
 def test_jobs_accepted_by_a_gateway_that_is_killed_are_there_and_a_new_gateway_serves_them(
@@ -231,6 +247,9 @@ def test_a_hung_redis_is_answered_with_503_in_bounded_time_and_nothing_is_lost(o
 
 def test_a_killed_redis_comes_back_with_every_job_and_the_workers_go_on(one: Caller, shaky: Sandbox) -> None:
     jobs = [one.submit(f"[stall 300ms] {number}") for number in range(12)]
+    inputs = {"cache": {"operation": "put", "key": "k", "value": 1}, "chat": {"conversation": "c", "message": "hello"},
+              "queue": {"operation": "publish", "topic": "t", "message": 1}}
+    jobs += [one.submit(service=service, input=body) for _ in range(20) for service, body in inputs.items()]
     kill(shaky.redis_pid())
 
     def accepted() -> Any:
@@ -242,3 +261,17 @@ def test_a_killed_redis_comes_back_with_every_job_and_the_workers_go_on(one: Cal
     for job in jobs:
         assert one.ended(job["id"])["state"] == "succeeded"
         assert raw(shaky, job["id"])["recorded"] == "1"
+
+
+# -- versions
+
+
+def test_a_job_for_a_task_that_no_worker_has_yet_waits_and_holds_up_nobody(one: Caller, shaky: Sandbox) -> None:
+    ledger = Ledger(shaky.client(), Settings())
+    newer = ledger.submit(a_job(task="model.of-a-newer-version", lane=Lane.INTERACTIVE)).job_id
+    try:
+        jobs = [one.submit("hello") for _ in range(20)]
+        assert {one.ended(job["id"])["state"] for job in jobs} == {"succeeded"}
+        assert not ledger.read(newer).state.terminal
+    finally:
+        ledger.cancel(newer)

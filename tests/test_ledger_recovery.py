@@ -194,9 +194,10 @@ def test_a_lead_that_is_renewed_lasts_from_its_last_renewal(ledger: Ledger, clie
 def test_a_worker_that_is_asked_to_restart_learns_it_when_it_next_says_that_it_lives(
         ledger: Ledger, client: redis.Redis) -> None:
     assert ledger.register("model@server-1", {"pid": 4711, "slots": 1}, 10.0) == 0
-    client.hset("worker:model@server-1", "restart", 4711)
+    client.set("restart:model@server-1", 4711)
 
     assert ledger.register("model@server-1", {"pid": 4711, "slots": 1}, 10.0) == 4711
+    assert ledger.register("model@server-1", {"pid": 4711, "slots": 1}, 10.0) == 0, "it was asked once"
     assert client.hget("worker:model@server-1", "beat_ms") == str(NOW_MS).encode()
     assert client.zscore("workers", "model@server-1") == NOW_MS
     assert 0 < client.pttl("worker:model@server-1") <= 10_000

@@ -33,7 +33,7 @@ def echo(client: redis.Redis) -> str:
 
 @pytest.fixture
 def pipeline(client: redis.Redis, settings: Settings) -> SharedPipeline:
-    return SharedPipeline(open_redis(settings))
+    return SharedPipeline(open_redis(settings), patience_s=6.0)
 
 
 def together(work: object, count: int = THREADS) -> list[object]:
@@ -80,7 +80,7 @@ def test_an_error_of_one_call_reaches_its_caller_and_nobody_else(pipeline: Share
 
 
 def test_all_calls_of_a_process_share_one_connection(client: redis.Redis, redis_server: EmbeddedRedis, echo: str) -> None:
-    pipeline = SharedPipeline(redis.Redis(port=redis_server.port, client_name="shared"))
+    pipeline = SharedPipeline(redis.Redis(port=redis_server.port, client_name="shared"), patience_s=6.0)
 
     together(lambda number: pipeline.evalsha(echo, 0, "n", number))
     assert [each["name"] for each in client.client_list()].count("shared") == 1
@@ -102,7 +102,7 @@ def test_nothing_is_started_before_the_first_call_and_one_thread_after_it(pipeli
 def shared_ledger(client: redis.Redis, settings: Settings) -> Ledger:
     """A ledger as the gateway has it."""
     shared = open_redis(settings)
-    return Ledger(shared, settings, evaluator=SharedPipeline(shared))
+    return Ledger(shared, settings, evaluator=SharedPipeline(shared, patience_s=6.0))
 
 
 def test_jobs_submitted_at_once_through_it_are_all_accepted_also_when_redis_forgot_the_scripts(
@@ -159,7 +159,7 @@ def mortal_ledger(mortal: Mortal) -> Ledger:
     """A ledger as the gateway has it, on a Redis that may be killed."""
     settings = Settings(redis_url=mortal.url)
     shared = open_redis(settings)
-    return Ledger(shared, settings, evaluator=SharedPipeline(shared))
+    return Ledger(shared, settings, evaluator=SharedPipeline(shared, patience_s=6.0))
 
 
 def test_every_caller_hears_that_redis_is_gone_and_calls_work_again_when_it_is_back(

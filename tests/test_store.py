@@ -24,7 +24,7 @@ from ops.embedded_redis import EmbeddedRedis, free_port, start
 from ops.sandbox import kill
 from ops.waiting import wait_until
 from tests.model_ledger import a_job, a_running_job
-from workers.celery import make_app
+from workers.celery import broker_url, make_app
 
 BRIEF_S = 0.2  # the timeout of these tests
 
@@ -277,3 +277,14 @@ def test_the_masters_user_and_password_are_those_of_the_url(pair: Pair) -> None:
 
     with opened(f"sentinel://ann:p%40ss%3Bword@127.0.0.1:{pair.port}/0") as client:
         assert client.acl_whoami() == "ann"
+
+
+# -- the same address for Celery
+
+
+@pytest.mark.parametrize(("ours", "kombus"), [
+    ("redis://h:1/2", "redis://h:1/2"), ("sentinel://a/0;sentinel://b/0", "sentinel://a/0;sentinel://b/0"),
+    ("unix:///run/r.sock", "redis+socket:///run/r.sock?virtual_host=0"),
+    ("unix:///run/r.sock?db=3", "redis+socket:///run/r.sock?virtual_host=3"), ("", "memory://")])
+def test_celery_gets_the_address_as_kombu_spells_it(ours: str, kombus: str) -> None:
+    assert broker_url(ours) == kombus

@@ -188,6 +188,9 @@ def test_the_simplified_profile_runs_all_services_in_one_pinned_process_a_server
         assert {name for name in report["pids"] if "@" in name} == {"all@server-1", "all@server-2"}
         with Caller(report["entry"], report["api_key"]) as caller:
             every_service_answers(caller)
+            chats = [caller.submit(service="chat", input={"conversation": f"c{number}", "message": "hello"})
+                     for number in range(60)]  # more than there are slots, each waiting for a slot of the model's
+            assert {caller.ended(chat["id"])["state"] for chat in chats} == {"succeeded"}
             status = caller.call("GET", "/v1/status").json()
         for server in status["servers"]:
             (worker,) = server["workers"]

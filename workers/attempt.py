@@ -17,11 +17,13 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import msgspec
+import redis
 
 from app import logs
 from app.errors import Fault, JobStopped, StoreUnavailable, TandemError
 from app.job import Service, State
 from app.ledger import Claim, Ending, Settled, new_owner
+from app.ledger.scripts import unavailable
 from app.settings import Settings
 from workers.node import Node, Running
 
@@ -47,6 +49,9 @@ class Attempt:
 Code = Callable[[Attempt], Answer]
 Answered = TypeVar("Answered")
 
+#: What redis-py raises while Redis is away or cannot write; its other errors are bugs of ours.
+_REDIS_AWAY = (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError, redis.exceptions.ReadOnlyError,
+               redis.exceptions.OutOfMemoryError)
 _LOOKS, _LOOK_S = 3, 0.002  # short against what being woken takes
 _PAUSE_S = 0.5  # between two tries to reach Redis
 _pause = threading.Event()  # never set
@@ -59,6 +64,14 @@ class Verdict:
     state: State | None
     error: bytes = b""
     retry_s: float = 0.0
+
+
+class SlotsTaken(TandemError):
+    """The worker has no slot left for this kind of job, for the moment."""
+
+    code = "slots-taken"
+    title = "Slots taken"
+    retryable = True
 
 
 class TaskUnknown(TandemError):
@@ -127,6 +140,8 @@ def call(code: Code, attempt: Attempt) -> Answer | Exception:
         return code(attempt)
     except TandemError as exc:
         return exc
+    except _REDIS_AWAY as exc:
+        return unavailable(exc)
     except Exception as exc:  # noqa: BLE001 - the boundary between a job and its worker: a bug fails the job, not the worker
         logs.event("job_crashed", level=logging.ERROR, exc_info=True, job=attempt.claim.id, attempt=attempt.claim.attempt)
         return exc
@@ -139,6 +154,8 @@ def verdict(outcome: Answer | Exception, *, errors_before: int, settings: Settin
         return Verdict(state=State.SUCCEEDED)
     if isinstance(outcome, JobStopped):  # the worker is going down: the attempt does not count against the job
         return Verdict(state=None)
+    if isinstance(outcome, StoreUnavailable | SlotsTaken):  # nothing that the job did: nor do these count
+        return Verdict(state=None, retry_s=settings.retry_delay_s)
     error = describe(outcome)
     if isinstance(outcome, TandemError) and outcome.retryable and errors_before + 1 < settings.max_attempts:
         return Verdict(state=None, error=error, retry_s=settings.retry_delay_s * 2.0 ** errors_before)
@@ -152,7 +169,7 @@ def settle(running: Running, node: Node, outcome: Answer | Exception) -> tuple[V
         return Verdict(state=None), Settled.STALE
     judged = verdict(outcome, errors_before=claim.errors, settings=node.settings)
     if judged.state is None:
-        because = "drain" if isinstance(outcome, JobStopped) else "error"
+        because = "error" if judged.error else "drain"
         return judged, persist(lambda: node.ledger.release(claim, because=because, wait_s=judged.retry_s))
     state, end = judged.state, ending(outcome, judged.error)
     if not node.goes_on(claim.service):

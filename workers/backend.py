@@ -1,8 +1,9 @@
 """A Celery result backend that reads the ledger, so that `AsyncResult`, `celery result` and Flower tell the same story.
 
-It never writes: a job's result is recorded by `Ledger.settle`, fenced by attempt and owner.
+It records no results: that is `Ledger.settle`'s affair, fenced by attempt and owner. A revoked task is a cancelled job.
 """
 
+import contextlib
 from typing import Any
 
 import msgspec
@@ -10,6 +11,7 @@ from celery import states
 from celery.backends.base import Backend, SyncBackendMixin
 from celery.exceptions import TaskRevokedError
 
+from app.errors import JobGone, JobUnknown
 from app.job import Job, State
 from app.ledger import Ledger
 from app.store import open_redis
@@ -51,6 +53,11 @@ class LedgerBackend(Backend, SyncBackendMixin):  # type: ignore[misc]
     def store_result(self, _task_id: str, result: Any, *_: Any, **__: Any) -> Any:
         """Do nothing: the ledger has recorded the job's end already, or refused it."""
         return result
+
+    def mark_as_revoked(self, task_id: str, *_: Any, **__: Any) -> None:
+        """Cancel the job: `celery control revoke` and Flower's button call this, once on every worker."""
+        with contextlib.suppress(JobUnknown, JobGone):
+            self.ledger.cancel(task_id)
 
     def as_uri(self, *_: Any, **__: Any) -> str:
         """Name the backend in banners."""

@@ -4,7 +4,6 @@ Jobs run on threads of the worker's own process (`workers.pool`), because the no
 to the process; another pool is refused.
 """
 
-import contextlib
 import logging
 import os
 from typing import Any
@@ -12,7 +11,7 @@ from typing import Any
 from celery import signals
 
 from app import logs, topology
-from app.errors import JobGone, JobUnknown, SettingsError, StoreUnavailable, TandemError
+from app.errors import SettingsError, TandemError
 from app.job import Service
 from app.ledger import Ledger, Place
 from app.settings import Settings
@@ -69,7 +68,7 @@ def prepare(sender: Any) -> Node:
     processors = pins(plan, settings, sender.hostname.partition("@")[0])
     place = Place(worker=sender.hostname, server=settings.server, processor=",".join(processors))
     ledger = Ledger(open_redis(settings), settings)
-    resources.load(settings, services)
+    resources.load(settings, services, sender.concurrency)
     return Node(ledger, settings, place, services=services, processors=processors, slots=sender.concurrency)
 
 
@@ -88,20 +87,11 @@ def _start(sender: Any, **_: Any) -> None:
     global _consumer, _recovery
     _consumer = sender
     here = node()
-    here.register()
     here.start()
     logs.event("worker_ready", worker=here.place.worker, pid=os.getpid(), cpus=sorted(os.sched_getaffinity(0)))
     if Service.QUEUE in here.services:
         _recovery = Recovery(open_redis(here.settings), here.settings, who=here.place.worker)
         _recovery.start()
-
-
-@signals.task_revoked.connect  # type: ignore[untyped-decorator]
-def _cancel(request: Any, **_: Any) -> None:
-    """`celery control revoke ID`, or Flower's button: the worker has thrown the wake-up away, so the job is cancelled, or
-    recovery would wake somebody else for it."""
-    with contextlib.suppress(JobUnknown, JobGone, StoreUnavailable):
-        logs.event("job_revoked", job=request.id, state=node().ledger.cancel(request.id).value)
 
 
 @signals.worker_shutting_down.connect  # type: ignore[untyped-decorator]

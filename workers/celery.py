@@ -5,6 +5,7 @@ that dies with its worker is pushed again by recovery, and the ledger, not the m
 """
 
 from typing import Any
+from urllib.parse import parse_qsl, urlsplit
 
 from celery import Celery, signals
 from kombu import Exchange, Queue
@@ -23,12 +24,21 @@ _SOCKET_TIMEOUT_S = 5
 
 def make_app(settings: Settings) -> Celery:
     """Return the application for these settings. It connects to nothing yet."""
-    app = Celery("tandem", broker=settings.redis_url or "memory://", include=TASK_MODULES,
+    app = Celery("tandem", broker=broker_url(settings.redis_url), include=TASK_MODULES,
                  backend="workers.backend:LedgerBackend")
     app.conf.update(configuration(settings))
     app.steps["consumer"].add(PacedEvents)
     app.tandem_settings = settings
     return app
+
+
+def broker_url(redis_url: str) -> str:
+    """Return kombu's spelling of a Redis URL: a socket's scheme is `redis+socket` there, its database `virtual_host`."""
+    parts = urlsplit(redis_url)
+    if parts.scheme != "unix":
+        return redis_url or "memory://"
+    database = dict(parse_qsl(parts.query)).get("db", "0")
+    return f"redis+socket://{parts.netloc}{parts.path}?virtual_host={database}"
 
 
 def configuration(settings: Settings) -> dict[str, Any]:

@@ -29,6 +29,10 @@ class PacedEvents(bootsteps.StartStopStep):  # type: ignore[misc]
         dispatcher.buffer_limit = _MOST
         self._timer = consumer.timer.call_repeatedly(_EVERY_S, dispatcher.flush)
 
+    def shutdown(self, consumer: Any) -> None:
+        """The jobs that were running have ended: send their events, too."""
+        self.stop(consumer)
+
     def stop(self, consumer: Any) -> None:
         """Send what is left."""
         if self._timer is not None:

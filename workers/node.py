@@ -4,6 +4,7 @@ One thread beats for all of them: it renews the leases of every running job in o
 more, and says that the worker lives. It asks the process to end when recovery found that it had gone deaf.
 """
 
+import logging
 import os
 import signal
 import socket
@@ -57,7 +58,7 @@ class Node:
         self.turn = Turn()
         self.lingering = threading.Lock()  # held by the thread that looks for another job
         self._lock = threading.Lock()
-        self._claimed_s = time.monotonic()
+        self._worked_s = time.monotonic()  # when it last began or ended a job
         self._stopping = threading.Event()
         self._draining = threading.Event()
         self._drained = threading.Event()
@@ -91,14 +92,15 @@ class Node:
         """Count a claim as being worked on; its lease is renewed until `leave`."""
         running = Running(claim)
         with self._lock:
-            self._running[claim.id] = running
-            self._claimed_s = time.monotonic()
+            self._running[claim.owner] = running  # not by job: an earlier attempt at it may still be on its way out
+            self._worked_s = time.monotonic()
         return running
 
     def leave(self, running: Running) -> None:
         """The attempt is over, one way or the other."""
         with self._lock:
-            self._running.pop(running.claim.id, None)
+            self._running.pop(running.claim.owner, None)
+            self._worked_s = time.monotonic()
 
     def running(self) -> list[Running]:
         """The attempts in progress."""
@@ -106,11 +108,15 @@ class Node:
             return list(self._running.values())
 
     def _beat_for_ever(self) -> None:
-        while not self._stopping.wait(self.settings.beat_s):
+        while True:
             try:
                 self.beat()
             except StoreUnavailable as exc:
                 logs.event("beat_failed", worker=self.place.worker, why=str(exc))
+            except Exception as exc:  # noqa: BLE001 - the thread's outermost loop: a worker that no longer beats loses its jobs
+                logs.event("beat_failed", level=logging.ERROR, exc_info=True, worker=self.place.worker, why=str(exc))
+            if self._stopping.wait(self.settings.beat_s):
+                return
 
     def beat(self) -> None:
         """Renew every lease once, and say that the worker lives."""
@@ -128,8 +134,11 @@ class Node:
         asked = self.ledger.register(self.place.worker, {
             "server": self.place.server, "services": ",".join(self.services), "pid": os.getpid(),
             "host": socket.gethostname(), "processors": ",".join(self._processors), "cpus": cpus,
-            "slots": self._slots, "busy": busy, "idle_ms": round((time.monotonic() - self._claimed_s) * 1000),
+            "slots": self._slots, "busy": busy, "idle_ms": self._idle_ms(),
         }, ENTRY_LIFE_S)
-        if asked == os.getpid():
+        if asked == os.getpid() and not self.running() and self._idle_ms() >= self.settings.stuck_s * 1000:
             logs.event("restart_asked", worker=self.place.worker)
             os.kill(os.getpid(), signal.SIGKILL)  # deaf: a polite signal is what its main loop no longer hears
+
+    def _idle_ms(self) -> int:
+        return round((time.monotonic() - self._worked_s) * 1000)

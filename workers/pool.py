@@ -2,8 +2,7 @@
 
 A message from the Celery queue costs a worker about four times what a short job does: a blocking read, decoding, the way
 through Celery's main loop to a thread and back. So a thread that settles a job gets the next one in the same round trip,
-for up to `_RUN_ON_S`; then it goes back to the queue, so that whoever closes the queue (`celery control cancel_consumer`)
-is obeyed within that time. Jobs that take longer than that each come through the queue.
+for up to `_RUN_ON_S`; then it goes back to the queue. Jobs that take longer than that each come through the queue.
 
 To Celery a job taken so is a request like any other: events, `celery inspect` and Flower show it.
 """
@@ -16,7 +15,7 @@ from typing import Any
 
 from celery.concurrency import thread
 from celery.concurrency.base import BasePool, apply_target
-from celery.exceptions import TaskRevokedError
+from celery.exceptions import NotRegistered, TaskRevokedError
 from celery.worker import state
 from celery.worker.request import Request
 from kombu.message import Message
@@ -26,11 +25,13 @@ from app.job import service_of
 from app.ledger import Claim
 from app.ledger.wakeup import headers
 from workers import attempt, boot
+from workers.node import Node
+from workers.tasks import CODES
 
 Task = Callable[..., Any]
 Callback = Callable[..., Any]
 
-_RUN_ON_S = 1.0  # long against a short job, short against a person's patience with a queue that is to close
+_RUN_ON_S = 1.0  # long against a short job, short against what Celery's own view of a worker may lag behind
 
 
 class TaskPool(thread.TaskPool):  # type: ignore[misc]
@@ -56,12 +57,12 @@ _here = _Here()
 
 def _run(target: Task, args: Any, kwargs: Any, callback: Callback | None, accept_callback: Callback | None) -> None:
     turn = boot.node().turn
-    turn.until_s, turn.request = time.monotonic() + _RUN_ON_S, None
-    _run_one(target, args, kwargs, callback, accept_callback)
+    turn.until_s, turn.next, turn.request = time.monotonic() + _RUN_ON_S, None, None
     try:
+        _run_one(target, args, kwargs, callback, accept_callback)
         while (request := turn.request) is not None:
             turn.request = None
-            with contextlib.suppress(TaskRevokedError):  # then its cancelling is the affair of Celery's signal
+            with contextlib.suppress(TaskRevokedError):  # it is cancelled, by the backend's `mark_as_revoked`
                 request.execute_using_pool(_here)
     except Exception as exc:  # noqa: BLE001 - a thread's outermost loop: the future that would hold it is read by nobody
         logs.event("run_on_failed", level=logging.ERROR, exc_info=True, why=str(exc))
@@ -71,17 +72,32 @@ def _run_one(target: Task, args: Any, kwargs: Any, callback: Callback | None, ac
     """Run a task. Before Celery counts it as done, what this thread goes on with counts as reserved, so that Celery never
     sees a free slot between the two and fetches a message for it."""
     def done(answer: Any) -> None:
-        node = boot.node()
-        turn = node.turn
-        if turn.next is None:
-            attempt.linger(node, service_of(args[0]))
-        if turn.next is not None:
-            turn.request = _request(turn.next)
-            state.task_reserved(turn.request)
-        if callback is not None:
-            callback(answer)
+        try:
+            _prepare_next(boot.node(), args[0])
+        finally:
+            if callback is not None:
+                callback(answer)
 
     apply_target(target, args, kwargs, done, accept_callback)
+
+
+def _prepare_next(node: Node, task: str) -> None:
+    """Make a Celery request of what this thread goes on with. A job that cannot be run here, as one of a newer Tandem, goes
+    back to the queue."""
+    if node.turn.next is None and task in CODES:
+        attempt.linger(node, service_of(task))
+    claim = node.turn.next
+    if claim is None:
+        return
+    try:
+        request = _request(claim)
+    except NotRegistered:
+        node.turn.next = None
+        logs.event("task_unknown", level=logging.ERROR, job=claim.id, attempt=claim.attempt, task=claim.task)
+        attempt.persist(lambda: node.ledger.release(claim, because="drain", wait_s=node.settings.retry_delay_s))
+        return
+    node.turn.request = request
+    state.task_reserved(request)
 
 
 def _request(claim: Claim) -> Request:

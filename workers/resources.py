@@ -1,6 +1,7 @@
 """What the services of this process hold between jobs, loaded once, before the first: the engine, the keyring, Redis."""
 
-from dataclasses import dataclass
+import threading
+from dataclasses import dataclass, field
 
 import redis
 
@@ -13,6 +14,8 @@ from app.settings import Settings
 from app.store import open_redis
 from workers.engine import Engine, load_engine
 
+_UNBOUNDED = 1_000_000  # more than a worker has slots
+
 
 @dataclass(slots=True)
 class Resources:
@@ -23,13 +26,15 @@ class Resources:
     announcements: Announcements
     keyring: Keyring | None = None
     engine: Engine | None = None
+    #: Chats wait for the model's part, so where one worker does both they must leave it slots, or all wait for ever.
+    chat_slots: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(_UNBOUNDED))
 
 
 _held: Resources | None = None
 
 
-def load(settings: Settings, services: tuple[Service, ...]) -> Resources:
-    """Load what these services need. The engine takes seconds."""
+def load(settings: Settings, services: tuple[Service, ...], slots: int) -> Resources:
+    """Load what these services need, for a worker of so many slots. The engine takes seconds."""
     global _held
     client = open_redis(settings)
     _held = Resources(client=client, accounts=Accounts(client), announcements=Announcements(settings))
@@ -37,6 +42,7 @@ def load(settings: Settings, services: tuple[Service, ...]) -> Resources:
         _held.keyring = load_keyring(settings.data_dir)
     if Service.MODEL in services:
         _held.engine = load_engine(settings)
+        _held.chat_slots = threading.Semaphore(slots // 2)
     return _held
 
 

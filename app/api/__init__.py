@@ -75,7 +75,7 @@ def create_app(settings: Settings, plan: Topology) -> Flask:
     JWTManager(app)
     app.extensions["tandem"] = Gateway(
         settings=settings, topology=plan, client=client, announcements=Announcements(settings), keyring=keyring,
-        ledger=Ledger(client, settings, evaluator=SharedPipeline(client)),
+        ledger=Ledger(client, settings, evaluator=SharedPipeline(client, patience_s=2 * settings.redis_timeout_s)),
         registry=Registry(client), check=CallerCheck(Accounts(client)))
     problems.install(app)
     app.register_blueprint(auth.blueprint)

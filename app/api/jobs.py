@@ -42,7 +42,8 @@ def submit() -> Response:
         job_id = submission.job_id
         if job_id != job.id:  # replayed: its end was announced under its own id
             return _answered(submission, _wait(job_id, who.tenant, wait_s), wait_s)
-        ended = gateway.announcements.wait(event, lambda: gateway.ledger.read(job_id, who.tenant), timeout_s=wait_s)
+        ended = gateway.announcements.wait(event, lambda: gateway.ledger.read(job_id, who.tenant), timeout_s=wait_s,
+                                           known=submission.job)
     return _answered(submission, ended, wait_s)
 
 

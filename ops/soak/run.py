@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Callable, Sequence
+from concurrent import futures
 from dataclasses import dataclass
 from enum import StrEnum
 from random import Random
@@ -52,15 +53,18 @@ def soak(subject: Subject, plan: Plan, chance: Random, *, freeze_s: float, tell:
     """Do it. Raises `TimeoutError` when a job was not accepted within a minute."""
     subject.start()
     ids: list[str] = []
-    mischief = threading.Thread(target=_do_harm, args=(subject, plan, chance, freeze_s, ids, tell))
-    mischief.start()
+    over = threading.Event()
+    mischief = futures.ThreadPoolExecutor(1).submit(_do_harm, subject, plan, chance, freeze_s, ids, tell, over)
     try:
         began = time.monotonic()
         for number in range(plan.jobs):
             _sleep_until(began + number / plan.per_s)
             ids.append(_accepted(subject, number))
     finally:
-        mischief.join()
+        over.set()
+        done = mischief.result()
+    if done < len(plan.faults):
+        raise TimeoutError(f"{done} of {len(plan.faults)} faults were done when the jobs were out")
     tell(f"{len(ids)} accepted in {time.monotonic() - began:.0f} s; waiting for the rest to end")
     _come_to_rest(subject, len(ids))
     return subject.books(ids)
@@ -76,10 +80,12 @@ def _accepted(subject: Subject, number: int) -> str:
 
 
 def _do_harm(subject: Subject, plan: Plan, chance: Random, freeze_s: float, ids: list[str],
-             tell: Callable[[str], None]) -> None:
-    for after, fault in plan.faults:
+             tell: Callable[[str], None], over: threading.Event) -> int:
+    """Do the faults, each when its time has come; return how many were done."""
+    for done, (after, fault) in enumerate(plan.faults):
         while len(ids) < after:
-            time.sleep(0.02)
+            if over.wait(0.02) and len(ids) < after:
+                return done
         if fault is Fault.KILL_REDIS:
             victim = subject.kill_redis()
         elif fault is Fault.KILL_WORKER:
@@ -87,6 +93,7 @@ def _do_harm(subject: Subject, plan: Plan, chance: Random, freeze_s: float, ids:
         else:
             victim = subject.freeze_worker(chance, for_s=freeze_s)
         tell(f"after job {len(ids)}: {fault}: {victim}")
+    return len(plan.faults)
 
 
 def _come_to_rest(subject: Subject, jobs: int) -> None:

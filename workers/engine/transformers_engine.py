@@ -1,7 +1,7 @@
 """The torch engine: any causal language model that transformers can load, one request at a time.
 
 Tokens are picked here, not by `generate`, so that a request can stop between two tokens and has a seed of its own. Greedy
-output equals `generate`'s, token for token.
+output equals `generate`'s, token for token, where the model's generation_config asks for no penalties.
 """
 
 import os
@@ -158,8 +158,7 @@ class _Picker:
 
 
 def _unusable(name: str, why: str) -> SettingsError:
-    return SettingsError([f"the model '{name}' cannot be loaded ({why}); TANDEM_MODEL names a folder with config.json, a "
-                          "tokenizer and *.safetensors, a .gguf file, or a hub name"])
+    return SettingsError([f"the model '{name}' cannot be loaded ({why}); {_WHAT_IS_NAMED}"])
 
 
 def _source(settings: Settings) -> tuple[dict[str, Any], str]:

@@ -13,7 +13,7 @@ from app.errors import EngineFailed, EngineTransient, JobStopped
 from app.inputs import ChatInput, Message, ModelInput
 from app.job import Job, Lane, NewJob, Service, State
 from workers import resources
-from workers.attempt import Answer, Attempt
+from workers.attempt import Answer, Attempt, SlotsTaken
 from workers.tasks import job_task
 
 _LONGEST_WAIT_S = 3600.0  # for the model's part, where the job has no deadline of its own
@@ -27,6 +27,16 @@ def conversation_key(tenant: str, name: str) -> str:
 @job_task("chat.reply")
 def reply(attempt: Attempt) -> Answer:
     """Answer a turn, with the turns before it. Result: `text`, `finish_reason`, `model`, `conversation`, `model_job`."""
+    slots = resources.held().chat_slots
+    if not slots.acquire(blocking=False):
+        raise SlotsTaken("the other slots of this worker are kept for the model's part of chats")
+    try:
+        return _reply(attempt)
+    finally:
+        slots.release()
+
+
+def _reply(attempt: Attempt) -> Answer:
     request = msgspec.json.decode(attempt.claim.input, type=ChatInput)
     key = conversation_key(attempt.claim.tenant, request.conversation)
     turns = [msgspec.json.decode(turn, type=Message) for turn in resources.held().client.lrange(key, 0, -1)]
@@ -61,7 +71,7 @@ def _through_the_model(attempt: Attempt, request: ModelInput) -> Job:
     if job.state is State.SUCCEEDED:
         return job
     if attempt.stopped():
-        if not attempt.node.drained:  # cancelled: so is the model's part; a drained worker leaves it to the next attempt
+        if ledger.read(claim.id).state.terminal:  # cancelled, so is the model's part; else the next attempt needs it
             ledger.cancel(job_id)
         raise JobStopped("the job ended while the model worked on its part")
     if not job.state.terminal:
