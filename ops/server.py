@@ -62,7 +62,8 @@ def _socket(folder: Path) -> Path:
 def _gateway(settings: Settings, plan: Topology, server: Server) -> str:
     """The gateway listens on its server's own address and, with the other servers', on the entry."""
     command = [
-        sys.executable, "-m", "gunicorn", "--worker-class", "gevent", "--workers", str(server.gateway_processes),
+        sys.executable, "-m", "gunicorn", "--worker-class", "ops.gateway_worker.GatewayWorker",
+        "--workers", str(server.gateway_processes),
         "--worker-connections", str(_GATEWAY_CONNECTIONS), "--backlog", "4096", "--reuse-port", "--no-control-socket",
         "--bind", str(server.gateway), "--bind", str(plan.entry), "--keep-alive", "75", "--timeout", "60",
         "--graceful-timeout", str(round(settings.shutdown_s)), "--worker-tmp-dir", _memory_folder(),
