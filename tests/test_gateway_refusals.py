@@ -193,7 +193,8 @@ def test_a_body_over_the_limit_is_refused_however_it_comes(caller: Caller, size:
     answer = caller.call("POST", path, data=iter([data[:MOST], data[MOST:]]) if chunked else data,
                          headers={"Content-Type": "application/json"})
 
-    assert str(MOST) in problem(answer, 413, "payload-too-large")["detail"]
+    most = 16_384 if path.endswith("login") and not chunked else MOST  # a login that says how long it is, is held shorter
+    assert str(most) in problem(answer, 413, "payload-too-large")["detail"]
 
 
 @pytest.mark.parametrize("chunked", [False, True], ids=["whole", "chunked"])
