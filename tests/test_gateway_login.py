@@ -88,7 +88,8 @@ def test_what_is_nearly_right_is_wrong(nobody: Caller, username: str, password: 
     ({"username": "u" * 201, "password": PASSWORD}, 422, "/username"),
     ({"username": NAME, "password": "p" * 1001}, 422, "/password"),
     ({"username": NAME, "password": PASSWORD, "otp": "1"}, 422, "/otp"),
-    ("{", 400, None), ("", 400, None), (b'{"username": "\xff"}', 400, None), ("[" * 10_000, 422, ""), ("[" * 100_000, 413, None)],
+    ("{", 400, None), ("", 400, None), (b'{"username": "\xff"}', 400, None), ("[" * 10_000, 422, ""),
+    ("[" * 100_000, 413, None)],
     ids=range(16))
 def test_a_malformed_login_is_refused_without_asking_anyone(
         nobody: Caller, stack: Sandbox, body: Any, status: int, pointer: str | None) -> None:
