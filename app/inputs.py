@@ -28,14 +28,29 @@ class Message(Input):
 
 
 class Sampling(Input, kw_only=True):
-    """How tokens are picked. Temperature 0 is greedy."""
+    """How tokens are picked, by OpenAI's names and vLLM's for what OpenAI lacks.
+
+    What is left out is the model's own (its generation_config), else neutral. Temperature 0 is greedy.
+    """
 
     max_tokens: Annotated[int, Meta(ge=1, le=32_768)] = 256
-    temperature: Annotated[float, Meta(ge=0, le=2)] = 1.0
-    top_p: Annotated[float, Meta(gt=0, le=1)] = 1.0
+    temperature: Annotated[float, Meta(ge=0, le=2)] | None = None
+    top_p: Annotated[float, Meta(gt=0, le=1)] | None = None
+    top_k: Annotated[int, Meta(ge=1)] | None = None
+    min_p: Annotated[float, Meta(ge=0, le=1)] | None = None
+    repetition_penalty: Annotated[float, Meta(gt=0, le=2)] | None = None  # of tokens in the prompt or the answer
+    presence_penalty: Annotated[float, Meta(ge=-2, le=2)] = 0.0  # of tokens in the answer
+    frequency_penalty: Annotated[float, Meta(ge=-2, le=2)] = 0.0  # of them, for each time
     seed: Annotated[int, Meta(ge=0, le=2**53)] | None = None
     stop: Annotated[str, Meta(min_length=1)] | Annotated[
         list[Annotated[str, Meta(min_length=1)]], Meta(max_length=4)] | None = None
+    stop_token_ids: Annotated[list[Annotated[int, Meta(ge=0)]], Meta(max_length=16)] = []
+    logprobs: bool = False
+    top_logprobs: Annotated[int, Meta(ge=0, le=20)] = 0
+
+    def __post_init__(self) -> None:
+        if self.top_logprobs and not self.logprobs:
+            raise ValueError("`top_logprobs` needs `logprobs` to be true")
 
     @property
     def stop_strings(self) -> list[str]:
@@ -52,6 +67,7 @@ class ModelInput(Sampling, kw_only=True):
     prompt: Annotated[str, Meta(min_length=1)] | None = None
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if (self.messages is None) == (self.prompt is None):
             raise ValueError("give either `messages` or `prompt`, and not both")
 

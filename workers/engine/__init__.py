@@ -1,11 +1,13 @@
 """The seam between the model service and whatever holds the model.
 
-`Engine` is what the model service calls. Two engines stand behind it: `torch` (transformers, the default) and
-`scripted` (plays a script of tokens, stalls and errors, for tests and load). torch and transformers are imported only
-below this package, and only when the torch engine is asked for.
+`Engine` is what the model service calls. Three engines stand behind it: `torch` (a continuous batcher over transformers,
+the default), `openai` (any server that speaks OpenAI's protocol) and `scripted` (plays a script of tokens, stalls and
+errors, for tests and load). torch and transformers are imported only below this package, and only when the torch engine is
+asked for.
 """
 
 from collections.abc import Callable
+from enum import StrEnum
 from typing import Literal, Protocol
 
 import msgspec
@@ -13,6 +15,21 @@ import msgspec
 from app.errors import SettingsError
 from app.inputs import ModelInput
 from app.settings import Settings
+
+
+class Channel(StrEnum):
+    """Which part of an answer a piece of text belongs to. An answer's reasoning, if any, comes before its content."""
+
+    REASONING = "reasoning"
+    CONTENT = "content"
+
+
+#: Takes the pieces of an answer as they come, in order, from whichever thread has them; must return at once.
+Tell = Callable[[Channel, str], None]
+
+
+def nobody(channel: Channel, text: str) -> None:
+    """Stand for a caller who does not listen."""
 
 
 class Usage(msgspec.Struct, frozen=True):
@@ -23,13 +40,33 @@ class Usage(msgspec.Struct, frozen=True):
     cached_tokens: int = 0
 
 
+class TopLogprob(msgspec.Struct, frozen=True):
+    """A token that could have been picked. `bytes` are its text's bytes in UTF-8."""
+
+    token: str
+    logprob: float
+    bytes: list[int]
+
+
+class TokenLogprob(msgspec.Struct, frozen=True):
+    """A token that was picked, in OpenAI's form. `logprob` is of the model's own distribution, before any sampling
+    parameter."""
+
+    token: str
+    logprob: float
+    bytes: list[int]
+    top_logprobs: list[TopLogprob]
+
+
 class Generation(msgspec.Struct, frozen=True):
-    """What a model answered."""
+    """What a model answered. `text` is the content; `reasoning` what it thought before, None where it does not think."""
 
     text: str
     finish_reason: Literal["stop", "length"]  # stop: end of turn or a stop string; length: max_tokens or the context
     usage: Usage
     model: str
+    reasoning: str | None = None
+    logprobs: list[TokenLogprob] | None = None
 
 
 class Engine(Protocol):
@@ -37,14 +74,19 @@ class Engine(Protocol):
 
     name: str
 
-    def generate(self, request: ModelInput, stopped: Callable[[], bool]) -> Generation:
-        """Answer one request.
+    def generate(self, request: ModelInput, stopped: Callable[[], bool], tell: Tell = nobody) -> Generation:
+        """Answer one request, telling the text as it comes.
 
-        `stopped` is asked between tokens; once it says true the engine gives up within a token.
+        What was told of a channel is always a beginning of that channel's text in the answer returned; the rest of it may
+        be told or not. `stopped` is asked between tokens; once it says true the engine gives up within a token.
 
         Raises `JobStopped` then, `PromptTooLong` when the prompt leaves no room for an answer, `EngineOutOfMemory`,
         `EngineTransient` or `EngineFailed` when the model's side fails.
         """
+        ...
+
+    def figures(self) -> dict[str, int | float]:
+        """What the engine counts, by name, for operators."""
         ...
 
 

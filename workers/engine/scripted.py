@@ -5,6 +5,7 @@ The last user message, or the prompt, is the script. Its words are echoed, a wor
     [stall 200ms] [stall 1.5s]      wait
     [repeat 50 word]                say a word 50 times
     [error transient] [error out-of-memory] [error permanent]
+    [think] ... [answer]            what stands between is reasoning; a word a token like the rest
 """
 
 import re
@@ -13,12 +14,14 @@ from collections.abc import Callable, Iterator
 
 from app.errors import EngineFailed, EngineOutOfMemory, EngineTransient, JobStopped
 from app.inputs import ModelInput
-from workers.engine import Generation, Usage
+from workers.engine import Channel, Generation, Tell, Usage, nobody
 
 _PART = re.compile(r"\[([^\]]*)\]|(\S+)")
 _STALL = re.compile(r"stall (\d+(?:\.\d+)?)(ms|s)")
 _REPEAT = re.compile(r"repeat (\d{1,6}) (\S+)")
 _ERRORS = {"error transient": EngineTransient, "error out-of-memory": EngineOutOfMemory, "error permanent": EngineFailed}
+
+_CHANNELS = {"think": Channel.REASONING, "answer": Channel.CONTENT}
 
 _LOOK_S = 0.01  # how often a stall asks whether to stop
 
@@ -28,30 +31,44 @@ class ScriptedEngine:
 
     name = "scripted"
 
-    def generate(self, request: ModelInput, stopped: Callable[[], bool]) -> Generation:
+    def figures(self) -> dict[str, int | float]:
+        """Nothing is counted."""
+        return {}
+
+    def generate(self, request: ModelInput, stopped: Callable[[], bool], tell: Tell = nobody) -> Generation:
         """Play the request's script. Raises what the script says, `EngineFailed` for a directive that is none."""
         script = request.prompt if request.prompt is not None else (request.messages or [])[-1].content
-        said: list[str] = []
-        finish_reason = "stop"
-        for word in _words(script, stopped):
+        said: dict[Channel, str] = {Channel.REASONING: "", Channel.CONTENT: ""}
+        words, reason = 0, "stop"
+        for channel, word in _words(script, stopped):
             if stopped():
                 raise JobStopped("stopped between two words of the script")
-            if len(said) == request.max_tokens:
-                finish_reason = "length"
+            if words == request.max_tokens:
+                reason = "length"
                 break
-            said.append(word)
-        text, cut = _until_stop(" ".join(said), request.stop_strings)
-        usage = Usage(prompt_tokens=_prompt_words(request), completion_tokens=len(said))
-        return Generation(text=text, finish_reason="stop" if cut or finish_reason == "stop" else "length", usage=usage,
-                          model="scripted")
+            words += 1
+            piece = f" {word}" if said[channel] else word
+            if channel is Channel.CONTENT and (cut := _cut(said[channel] + piece, request.stop_strings)) is not None:
+                said[channel] = cut
+                break
+            said[channel] += piece
+            if channel is Channel.REASONING or not request.stop_strings:  # what is told may not be cut off afterwards
+                tell(channel, piece)
+        usage = Usage(prompt_tokens=_prompt_words(request), completion_tokens=words)
+        return Generation(text=said[Channel.CONTENT], reasoning=said[Channel.REASONING] or None, usage=usage,
+                          finish_reason="stop" if reason == "stop" else "length", model="scripted")
 
 
-def _words(script: str, stopped: Callable[[], bool]) -> Iterator[str]:
+def _words(script: str, stopped: Callable[[], bool]) -> Iterator[tuple[Channel, str]]:
+    channel = Channel.CONTENT
     for directive, word in _PART.findall(script):
         if word:
-            yield word
+            yield channel, word
+        elif directive in _CHANNELS:
+            channel = _CHANNELS[directive]
         else:
-            yield from _play(directive, stopped)
+            for played in _play(directive, stopped):
+                yield channel, played
 
 
 def _play(directive: str, stopped: Callable[[], bool]) -> Iterator[str]:
@@ -63,7 +80,7 @@ def _play(directive: str, stopped: Callable[[], bool]) -> Iterator[str]:
         raise _ERRORS[directive](f"the script says [{directive}]")
     else:
         raise EngineFailed(f"[{directive[:40]}] is no directive; there are [stall 200ms], [repeat 50 word] and "
-                           + ", ".join(f"[{name}]" for name in _ERRORS))
+                           + ", ".join(f"[{name}]" for name in (*_CHANNELS, *_ERRORS)))
 
 
 def _stall(seconds: float, stopped: Callable[[], bool]) -> None:
@@ -74,10 +91,10 @@ def _stall(seconds: float, stopped: Callable[[], bool]) -> None:
         time.sleep(min(left_s, _LOOK_S))
 
 
-def _until_stop(text: str, stops: list[str]) -> tuple[str, bool]:
-    """Return the text up to the first stop string, and whether there was one."""
+def _cut(text: str, stops: list[str]) -> str | None:
+    """Return the text up to the first stop string, or None where there is none in it."""
     ends = [at for stop in stops if (at := text.find(stop)) >= 0]
-    return (text[:min(ends)], True) if ends else (text, False)
+    return text[:min(ends)] if ends else None
 
 
 def _prompt_words(request: ModelInput) -> int:

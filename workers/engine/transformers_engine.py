@@ -19,7 +19,7 @@ from transformers.utils import logging as transformers_logging
 from app.errors import EngineFailed, EngineOutOfMemory, JobStopped, PromptTooLong, SettingsError
 from app.inputs import ModelInput
 from app.settings import Settings
-from workers.engine import Generation, Usage
+from workers.engine import Generation, Tell, Usage, nobody
 from workers.engine.demo_model import demo_model_folder
 
 _LOOK_S = 0.05  # how often a request that waits for its turn asks whether to stop
@@ -61,7 +61,11 @@ class TransformersEngine:
         engine.generate(ModelInput(prompt="Hello", max_tokens=1, temperature=0.0), lambda: False)
         return engine
 
-    def generate(self, request: ModelInput, stopped: Callable[[], bool]) -> Generation:
+    def figures(self) -> dict[str, int | float]:
+        """Nothing is counted."""
+        return {}
+
+    def generate(self, request: ModelInput, stopped: Callable[[], bool], tell: Tell = nobody) -> Generation:  # noqa: ARG002
         """Answer one request; others wait for their turn. Raises as `Engine.generate` says."""
         prompt = self._prompt(request)
         if len(prompt) >= self.context:
@@ -137,8 +141,8 @@ class _Picker:
     """Picks the next token from logits: greedy at temperature 0, else sampled with a generator of the request's own."""
 
     def __init__(self, request: ModelInput, device: torch.device) -> None:
-        self._temperature = request.temperature
-        self._top_p = request.top_p
+        self._temperature = 1.0 if request.temperature is None else request.temperature
+        self._top_p = 1.0 if request.top_p is None else request.top_p
         self._random = torch.Generator(device=device)
         if request.seed is None:
             self._random.seed()

@@ -10,7 +10,7 @@ import uuid
 import msgspec
 
 from app.errors import EngineFailed, EngineTransient, JobStopped
-from app.inputs import ChatInput, Message, ModelInput
+from app.inputs import ChatInput, Message, ModelInput, Sampling
 from app.job import Job, Lane, NewJob, Service, State
 from workers import resources
 from workers.attempt import Answer, Attempt, SlotsTaken
@@ -41,9 +41,8 @@ def _reply(attempt: Attempt) -> Answer:
     key = conversation_key(attempt.claim.tenant, request.conversation)
     turns = [msgspec.json.decode(turn, type=Message) for turn in resources.held().client.lrange(key, 0, -1)]
     asked = Message(role="user", content=request.message)
-    job = _through_the_model(attempt, ModelInput(
-        messages=[*turns, asked], max_tokens=request.max_tokens, temperature=request.temperature, top_p=request.top_p,
-        seed=request.seed, stop=request.stop))
+    sampling = {name: getattr(request, name) for name in Sampling.__struct_fields__}
+    job = _through_the_model(attempt, ModelInput(messages=[*turns, asked], **sampling))
     result = msgspec.json.decode(job.result or b"{}")
     answered = Message(role="assistant", content=result["text"] or " ")
     return Answer(

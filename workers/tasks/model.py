@@ -1,5 +1,7 @@
 """The model service: one request through the engine."""
 
+from typing import Any
+
 import msgspec
 
 from app.inputs import ModelInput
@@ -10,10 +12,15 @@ from workers.tasks import job_task
 
 @job_task("model.generate")
 def generate(attempt: Attempt) -> Answer:
-    """Answer messages or a prompt. Result: `text`, `finish_reason` ("stop" or "length"), `model`."""
+    """Answer messages or a prompt. Result: `text`, `finish_reason` ("stop" or "length"), `model`; `reasoning_content` where
+    the model thought first, `logprobs` where they were asked for."""
     engine = resources.held().engine
     assert engine is not None, "the model service loads its engine before its first job"
     request = msgspec.json.decode(attempt.claim.input, type=ModelInput)
     generation = engine.generate(request, attempt.stopped)
-    return Answer(usage=generation.usage, result={
-        "text": generation.text, "finish_reason": generation.finish_reason, "model": generation.model})
+    result: dict[str, Any] = {"text": generation.text, "finish_reason": generation.finish_reason, "model": generation.model}
+    if generation.reasoning is not None:
+        result["reasoning_content"] = generation.reasoning
+    if generation.logprobs is not None:
+        result["logprobs"] = {"content": generation.logprobs}
+    return Answer(usage=generation.usage, result=result)
