@@ -9,6 +9,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Protocol, TypeVar
 
 import redis
 
@@ -23,13 +24,24 @@ _LOOK_AGAIN_S = 15.0  # how often a waiter looks by itself
 _PAUSE_S = 0.5  # between two tries to reach Redis
 
 
+class Settable(Protocol):
+    """An event, or what does something else when it is told."""
+
+    def set(self) -> None:
+        """The job may have ended. Must return at once."""
+        ...
+
+
+Told = TypeVar("Told", bound=Settable)
+
+
 class Announcements:
     """Wakes waiters of this process. The reading thread lives while there are any: to read of ends that nobody waits for
     would be a good part of a short job's cost."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._waiters: dict[str, list[threading.Event]] = defaultdict(list)
+        self._waiters: dict[str, list[Settable]] = defaultdict(list)
         self._lock = threading.Lock()
         self._reader: threading.Thread | None = None
         self._client: redis.Redis | None = None
@@ -38,16 +50,21 @@ class Announcements:
     @contextmanager
     def waiter(self, job_id: str) -> Iterator[threading.Event]:
         """An event that is set when the job may have ended. Enter before the job can end, or look once yourself."""
-        event = threading.Event()
+        with self.telling(job_id, threading.Event()) as event:
+            yield event
+
+    @contextmanager
+    def telling(self, job_id: str, waiter: Told) -> Iterator[Told]:
+        """Set `waiter` when the job may have ended."""
         with self._lock:
-            self._waiters[job_id].append(event)
+            self._waiters[job_id].append(waiter)
             if self._reader is None:
                 self._reader = self._begin()
         try:
-            yield event
+            yield waiter
         finally:
             with self._lock:
-                self._waiters[job_id].remove(event)
+                self._waiters[job_id].remove(waiter)
                 if not self._waiters[job_id]:
                     del self._waiters[job_id]
 

@@ -10,6 +10,7 @@
     |- StoreUnavailable 503     Redis cannot be reached, or cannot write; try again
     |- EngineError              the model's side failed
     |  |- EngineTransient       another attempt may succeed
+    |  |  `- EngineUnavailable  nothing is wrong with the request: the model's server is away or busy
     |  |- EngineOutOfMemory     this request was too big for the memory there is now
     |  `- EngineFailed          another attempt would fail in the same way
     `- JobStopped               the job was cancelled or taken over while it ran; not a failure of the job
@@ -167,6 +168,14 @@ class EngineTransient(EngineError):
     code = "engine-transient"
     title = "Engine failed for the moment"
     retryable = True
+
+
+class EngineUnavailable(EngineTransient):
+    """The model's server is away, or too busy to take the request. It does not count against the job, which waits on."""
+
+    code = "engine-unavailable"
+    title = "Engine unavailable"
+    status = 503
 
 
 class EngineOutOfMemory(EngineError):

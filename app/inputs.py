@@ -1,7 +1,8 @@
 """What each service takes as `input`: the structs that validate a request, and from which OpenAPI is generated.
 
 Unknown members are refused. Sampling parameters carry OpenAI's names. The longest text is bounded by the gateway's limit
-on the body, and a prompt over the model's context is refused by the engine (`PromptTooLong`).
+on the body; a prompt over the model's context is refused by the gateway, where it can count (`app.api.prompt_length`), else
+by the engine.
 """
 
 import re

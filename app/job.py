@@ -8,6 +8,7 @@ import json
 import random
 import re
 import time
+import uuid
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -102,6 +103,12 @@ def new_job_id() -> str:
 def is_job_id(text: str) -> bool:
     """Tell whether `text` is a UUID in its canonical form; anything else cannot name a job."""
     return _UUID.fullmatch(text) is not None
+
+
+def model_part(job_id: str) -> str:
+    """Return the id of the model job that does a chat job's work. It follows from the chat's: who knows one knows the
+    other, and another attempt at the chat asks the model only once."""
+    return str(uuid.uuid5(uuid.UUID(job_id), "model.generate"))
 
 
 class NewJob(msgspec.Struct, frozen=True, kw_only=True):

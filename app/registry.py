@@ -3,11 +3,12 @@
 An entry that is not renewed disappears. Pins are what the kernel answered to the worker, not what was asked for.
 """
 
+import msgspec
 import redis
 
 from app import logs
 from app.job import Service
-from app.worker_entry import WorkerEntry
+from app.worker_entry import Figures, WorkerEntry
 
 #: An entry lives this long after the worker's last word: a few beats, so that one late beat is not a death.
 ENTRY_LIFE_S = 15.0
@@ -50,7 +51,7 @@ def _entry(name: str, record: dict[bytes, bytes]) -> WorkerEntry | None:
     text = {key.decode(): value.decode() for key, value in record.items()}
     try:
         return _read_entry(name, text)
-    except (KeyError, ValueError) as exc:
+    except (KeyError, ValueError, msgspec.MsgspecError) as exc:
         logs.event("worker_entry_unreadable", worker=name, why=f"{type(exc).__name__}: {exc}")
         return None
 
@@ -60,4 +61,5 @@ def _read_entry(name: str, text: dict[str, str]) -> WorkerEntry:
         name=name, server=text["server"], services=tuple(Service(part) for part in text["services"].split(",")),
         pid=int(text["pid"]), host=text["host"], processors=tuple(text["processors"].split(",")),
         cpus=tuple(int(part) for part in text["cpus"].split(",")), slots=int(text["slots"]), busy=int(text["busy"]),
-        idle_ms=int(text["idle_ms"]), beat_ms=int(text["beat_ms"]))
+        idle_ms=int(text["idle_ms"]), beat_ms=int(text["beat_ms"]),
+        figures=msgspec.json.decode(text.get("figures", "{}"), type=Figures))

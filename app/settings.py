@@ -6,15 +6,20 @@ in Tandem is handed a `Settings`; nothing else reads the environment.
 
 import difflib
 import os
+import re
 import typing
+import urllib.parse
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from app.errors import SettingsError
 
 PREFIX = "TANDEM_"
+
+#: Settings that no message may show.
+_SECRETS = {"openai_key"}
 
 #: Variables with the prefix that are not settings: they say where to find them, or are for the Makefile.
 NOT_SETTINGS = {"TANDEM_TOPOLOGY", "TANDEM_PROFILE"}
@@ -29,9 +34,19 @@ class Settings:
     redis_program: str = ""  # the embedded server's program; empty: from PATH, else the bundled one
     redis_timeout_s: float = 3.0  # a Redis that does not answer for this long counts as unreachable
     data_dir: Path = Path("var")  # models, secrets, logs, the embedded Redis's files
-    engine: str = "torch"  # torch or scripted
+    engine: str = "torch"  # torch, openai or scripted
     model: str = ""  # a folder, a .gguf file or a hub name; empty: the demo model
+    dtype: str = "auto"  # auto (bfloat16 where the device is fast at it), float32, bfloat16 or float16
+    kv_memory_mb: int = 0  # for keys and values of running and past requests; unset: a part of the memory that is free
     trust_remote_code: bool = False  # run Python code that comes with a model; leave off
+    openai_url: str = ""  # for engine openai: a server that speaks OpenAI's protocol, e.g. http://gpu-1:8000/v1
+    openai_key: str = field(default="", repr=False)  # the key it asks for; empty: none
+    openai_model: str = ""  # the model's name there; empty: the first one that it lists
+    openai_connect_s: float = 5.0  # a connection to it that takes longer has failed
+    openai_silence_s: float = 120.0  # the longest wait for its next piece of an answer, the first included
+    openai_retry_s: float = 30.0  # how long a request is tried again there before its attempt fails
+    openai_breaker_faults: int = 5  # after so many faults of it in a row it is left alone
+    openai_breaker_cooldown_s: float = 10.0  # for so long; then one request tries it
     server: str = ""  # which server of the topology this process belongs to; set by ops.server
     lease_s: float = 10.0  # a running job whose worker is silent this long is given to another
     beat_s: float = 2.0  # how often a worker renews its leases
@@ -51,7 +66,11 @@ class Settings:
 
 
 _CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
-    "engine": (lambda v: v in ("torch", "scripted"), "must be torch or scripted"),
+    "engine": (lambda v: v in ("torch", "openai", "scripted"), "must be torch, openai or scripted"),
+    "openai_url": (lambda v: not v or _is_base_url(v),
+                   "must be a base URL, as http://host:8000/v1, without a user, a password or a query"),
+    "openai_key": (lambda v: re.fullmatch(r"[!-~]*", v) is not None, "must be printable ASCII without spaces"),
+    "dtype": (lambda v: v in ("auto", "float32", "bfloat16", "float16"), "must be auto, float32, bfloat16 or float16"),
     "log_level": (lambda v: v in ("DEBUG", "INFO", "WARNING", "ERROR"), "must be DEBUG, INFO, WARNING or ERROR"),
     "redis_url": (
         lambda v: not v or v.startswith(("redis://", "rediss://", "unix://", "sentinel://")),
@@ -85,7 +104,7 @@ def read_settings(environ: Mapping[str, str], table: Mapping[str, Any]) -> tuple
         try:
             values[name] = _convert(value, kinds[name])
         except ValueError as exc:
-            faults.append(f"{source} {exc}; got {value!r}")
+            faults.append(f"{source} {exc}{_got(name, value)}")
     faults += _out_of_range(values)
     return values, faults
 
@@ -110,7 +129,7 @@ def _convert(value: Any, kind: Any) -> Any:
 
 
 def _out_of_range(values: Mapping[str, Any]) -> list[str]:
-    faults = [f"{name} {rule}; got {values[name]!r}" for name, (good, rule) in _CHECKS.items()
+    faults = [f"{name} {rule}{_got(name, values[name])}" for name, (good, rule) in _CHECKS.items()
               if name in values and not good(values[name])]
     faults += [f"{name} must be above 0; got {value!r}" for name, value in values.items()
                if isinstance(value, int | float) and not isinstance(value, bool) and not 0 < value < float("inf")]
@@ -119,7 +138,24 @@ def _out_of_range(values: Mapping[str, Any]) -> list[str]:
     if not beat_s * 2 <= lease_s:
         faults.append(f"beat_s must be at most half of lease_s, or one late beat loses the job; got beat_s {beat_s!r} "
                       f"and lease_s {lease_s!r}")
+    if values.get("engine") == "openai" and not values.get("openai_url"):
+        faults.append("openai_url is missing, which the engine openai needs: the base URL of the server to call, as "
+                      "http://host:8000/v1")
     return faults
+
+
+def _got(name: str, value: Any) -> str:
+    """Return what was given, for a fault's end; nothing of a secret."""
+    return "" if name in _SECRETS else f"; got {value!r}"
+
+
+def _is_base_url(text: str) -> bool:
+    try:
+        parts = urllib.parse.urlsplit(text)
+        whole = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port is None or parts.port > 0)
+    except ValueError:
+        return False
+    return whole and "@" not in parts.netloc and not parts.query and not parts.fragment
 
 
 def _default(name: str) -> Any:

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 from app.job import Service
 
+Figures = dict[str, int | float]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerEntry:
@@ -20,3 +22,4 @@ class WorkerEntry:
     busy: int
     idle_ms: int  # since its last claim, or its start, by its own clock
     beat_ms: int  # when it last spoke, by Redis's clock
+    figures: Figures  # what it counts of its own, by name: the model service's batch, prefixes, memory

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import redis
 
 from app.job import LANE_HANDICAP_MS, NewJob, Service, State, new_job_id
-from app.ledger import Claim, Ledger, Place, Settled, Submitted, new_owner
+from app.ledger import Claim, Ledger, Piece, Place, Saying, Settled, Submitted, new_owner
 from app.settings import Settings
 
 PLACE = Place(worker="model@server-1", server="server-1", processor="P2")
@@ -52,6 +52,7 @@ class ModelJob:
     released: tuple[str, int] | None = None  # owner and attempt that handed it back last
     settled: tuple[str, int] | None = None  # owner and attempt whose result is recorded
     finished_ms: int = 0
+    said: list[Piece] = field(default_factory=list)  # by the last attempt
 
     @property
     def order(self) -> tuple[int, str]:
@@ -100,7 +101,7 @@ class ModelLedger:
             if self._late(job):
                 self._end_late(job)
                 return job.state
-            job.state, job.owner, job.attempt = State.RUNNING, owner, job.attempt + 1
+            job.state, job.owner, job.attempt, job.said = State.RUNNING, owner, job.attempt + 1, []
             job.lease_ms = self._lease_end()
         elif job.state is not State.RUNNING or job.owner != owner:
             self.counts["claims_refused"] += job.state is State.RUNNING
@@ -127,6 +128,14 @@ class ModelLedger:
         for claim, ours in zip(claims, held, strict=True):
             if ours:
                 self.jobs[claim.id].lease_ms = self._lease_end()
+        return held
+
+    def say(self, sayings: list[Saying]) -> list[bool]:
+        held = [saying.claim.id in self.jobs and self.jobs[saying.claim.id].held_by(saying.claim) for saying in sayings]
+        for saying, ours in zip(sayings, held, strict=True):
+            said = self.jobs[saying.claim.id].said if ours else []
+            if ours and not (said and said[-1].position >= saying.piece.position):
+                said.append(saying.piece)
         return held
 
     def settle(self, claim: Claim, state: State) -> Settled:

@@ -24,7 +24,7 @@ def tree(root: type[TandemError]) -> list[type[TandemError]]:
     return [root, *(each for below in root.__subclasses__() for each in tree(below))]
 
 
-UNCOUNTED = [StoreUnavailable, SlotsTaken]  # nothing that the job did
+UNCOUNTED = [StoreUnavailable, SlotsTaken, errors.EngineUnavailable]  # nothing that the job did
 OURS = sorted(set(tree(TandemError)) - {JobStopped, errors.SettingsError}, key=lambda kind: kind.__name__)
 COUNTED = [kind for kind in OURS if kind not in UNCOUNTED]
 FOREIGN = [ValueError, KeyError, RuntimeError, MemoryError, OSError, RecursionError, UnicodeError]
@@ -141,5 +141,5 @@ def test_a_task_that_this_worker_lacks_is_left_to_a_worker_that_has_it() -> None
 
 def test_every_error_says_whether_to_try_again() -> None:
     assert {kind.__name__ for kind in OURS if kind.retryable} == {
-        "StoreUnavailable", "SlotsTaken", "EngineTransient", "EngineOutOfMemory", "TaskUnknown"}
+        "StoreUnavailable", "SlotsTaken", "EngineTransient", "EngineUnavailable", "EngineOutOfMemory", "TaskUnknown"}
     assert not EngineFailed.retryable

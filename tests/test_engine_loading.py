@@ -4,6 +4,7 @@ import json
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -13,10 +14,10 @@ from safetensors.torch import load_file
 from app.errors import SettingsError
 from app.settings import Settings
 from tests.test_engine_families import DEMO_DATA, an_engine, greedy, run_on, save_model
-from workers.engine import load_engine
+from workers.engine import load_engine, loading
 from workers.engine.demo_model import NAME, _gguf
 from workers.engine.scripted import ScriptedEngine
-from workers.engine.transformers_engine import TransformersEngine
+from workers.engine.torch_engine import TorchEngine
 
 Fault = Callable[[Path], object]
 
@@ -37,10 +38,16 @@ def model(tmp_path: Path) -> Path:
 def refusal(model: str | Path, **settings: bool) -> str:
     """Return what the engine says when it refuses the model."""
     with pytest.raises(SettingsError) as refused:
-        TransformersEngine.load(Settings(model=str(model), **settings))  # type: ignore[arg-type]
+        TorchEngine.load(Settings(model=str(model), **settings))  # type: ignore[arg-type]
     (fault,) = refused.value.faults
     assert "TANDEM_MODEL names a folder with config.json, a tokenizer and *.safetensors, a .gguf file, or a hub" in fault
     return fault
+
+
+def said(model: Path, prompt: str = "the sea is") -> str:
+    """Return what the model answers."""
+    with closing(an_engine(model)) as engine:
+        return engine.generate(greedy(prompt), run_on).text
 
 
 def configure(model: Path, **changes: object) -> None:
@@ -120,12 +127,12 @@ def test_code_that_comes_with_a_model_runs_only_when_the_settings_trust_it(
 
 def test_a_deepseek_checkpoint_that_brings_code_is_loaded_without_it(tmp_path: Path) -> None:
     model = save_model(tmp_path / "deepseek", "deepseek_v3")
-    plain = an_engine(model).generate(greedy("the sea is"), run_on)
+    plain = said(model)
     (model / "modeling_deepseek.py").write_text(f"raise ImportError({CODE_THAT_RAN!r})\n")
     configure(model, auto_map={"AutoConfig": "configuration_deepseek.DeepseekV3Config",
                                "AutoModelForCausalLM": "modeling_deepseek.DeepseekV3ForCausalLM"})
 
-    assert an_engine(model).generate(greedy("the sea is"), run_on) == plain
+    assert said(model) == plain
 
 
 # -- loaded
@@ -134,25 +141,44 @@ def test_a_deepseek_checkpoint_that_brings_code_is_loaded_without_it(tmp_path: P
 def test_weights_in_half_precision_are_computed_in_full_on_a_cpu(model: Path) -> None:
     configure(model, dtype="bfloat16")
 
-    assert an_engine(model).model.dtype is torch.float32
+    with closing(an_engine(model)) as engine:
+        assert engine.model.dtype is torch.float32
 
 
-def test_the_settings_choose_the_engine(model: Path) -> None:
-    assert isinstance(load_engine(Settings(engine="scripted")), ScriptedEngine)
-    assert isinstance(load_engine(Settings(model=str(model))), TransformersEngine)
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "auto"])
+def test_the_settings_choose_the_type_to_compute_in_and_auto_takes_the_faster(
+        model: Path, dtype: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    took_s = {torch.float32: 2.0, torch.bfloat16: 1.0}
+    monkeypatch.setattr(loading, "_trial_s", lambda dtype, _rows: took_s[dtype])
+
+    with closing(an_engine(model, dtype=dtype)) as engine:
+        assert engine.model.dtype is (torch.float32 if dtype == "float32" else torch.bfloat16)
+    took_s[torch.float32] = 0.5
+    with closing(an_engine(model, dtype=dtype)) as engine:
+        assert engine.model.dtype is (torch.bfloat16 if dtype == "bfloat16" else torch.float32)
+
+
+def test_the_settings_choose_the_engine_and_slots_how_many_requests_run_at_once(model: Path) -> None:
+    assert isinstance(load_engine(Settings(engine="scripted"), 1), ScriptedEngine)
+    loaded = load_engine(Settings(model=str(model), dtype="float32"), 3)
+    assert isinstance(loaded, TorchEngine)
+    with closing(loaded):
+        assert loaded._batcher._most_rows == 3
     with pytest.raises(SettingsError, match="engine 'vllm' is not known"):
-        load_engine(Settings(engine="vllm"))
+        load_engine(Settings(engine="vllm"), 1)
 
 
 def test_without_a_model_named_the_demo_model_is_loaded_and_a_gguf_file_gives_the_same_answers() -> None:
     request = greedy("The sea is", 8)
 
-    demo = TransformersEngine.load(Settings(data_dir=DEMO_DATA))
-    file = TransformersEngine.load(Settings(model=str(_gguf())))
+    with closing(TorchEngine.load(Settings(data_dir=DEMO_DATA, dtype="float32"))) as demo:
+        from_folder = demo.generate(request, run_on).text
+    with closing(an_engine(_gguf())) as file:
+        from_file = file.generate(request, run_on).text
 
     assert (demo.name, file.name) == (NAME, _gguf().stem)
     assert demo.context == file.context == 8192
-    assert demo.generate(request, run_on).text == file.generate(request, run_on).text
+    assert from_folder == from_file
 
 
 @pytest.fixture
@@ -167,7 +193,7 @@ def all_cpus() -> Iterator[set[int]]:
 def test_torch_uses_as_many_threads_as_the_process_may_use_cpus(model: Path, all_cpus: set[int]) -> None:
     for count in sorted({1, len(all_cpus)}, reverse=True):
         os.sched_setaffinity(0, sorted(all_cpus)[:count])
-        an_engine(model)
+        an_engine(model).close()
 
-        with ThreadPoolExecutor(1) as jobs:  # as a worker's jobs run: not on the thread that loaded the model
+        with ThreadPoolExecutor(1) as jobs:  # as the batcher's thread runs the model: not the one that loaded it
             assert jobs.submit(torch.get_num_threads).result() == torch.get_num_threads() == count

@@ -167,11 +167,13 @@ def test_a_running_and_a_cancelled_job_are_told_as_documented(caller: Caller, do
     ("post", "/v1/jobs", "/v1/jobs", {"json": {}, "headers": {"Authorization": "Bearer x"}}),
     ("get", "/v1/jobs/{job_id}", "/v1/jobs/1", {}),
     ("get", "/v1/jobs/{job_id}", "/v1/jobs/01990000-0000-7000-8000-000000000000", {"params": {"wait": "x"}}),
+    ("get", "/v1/jobs/{job_id}/events", "/v1/jobs/1/events", {}),
+    ("get", "/v1/jobs/{job_id}/events", "/v1/jobs/01990000-0000-7000-8000-000000000000/events?starting_after=x", {}),
     ("delete", "/v1/jobs/{job_id}", "/v1/jobs/1", {}),
     ("post", "/v1/jobs/{job_id}/cancel", "/v1/jobs/1/cancel", {}),
     ("post", "/v1/auth/login", "/v1/auth/login", {"json": {}}),
     ("post", "/v1/auth/login", "/v1/auth/login", {"json": {"username": "nobody", "password": "nothing"}}),
-    ("get", "/v1/status", "/v1/status", {"headers": {"Authorization": ""}})], ids=range(13))
+    ("get", "/v1/status", "/v1/status", {"headers": {"Authorization": ""}})], ids=range(15))
 def test_a_refusal_is_documented_and_told_as_documented(
         caller: Caller, document: dict[str, Any], method: str, path: str, concrete: str, options: dict[str, Any]) -> None:
     answer = caller.call(method.upper(), concrete, **options)

@@ -16,7 +16,7 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, multi
 
 from app.errors import JobGone, JobUnknown
 from app.job import Lane, NewJob, Service, State
-from app.ledger import Claim, Ending, Ledger
+from app.ledger import Claim, Ending, Ledger, Piece, Saying, Voice
 from app.ledger.ledger import WAKEUP_LOST_MS
 from app.settings import Settings
 from tests.model_ledger import PLACE, ModelLedger, a_job
@@ -128,6 +128,19 @@ class LedgerMachine(RuleBasedStateMachine):
         for _ in range(times):
             assert self.ledger.beat(claims) == self.model.beat(claims)
 
+    @rule(claims=st.lists(claims, min_size=1, max_size=3), change=FORGERIES, voice=st.sampled_from(Voice),
+          text=st.sampled_from(("hi", "\N{BALLOON} up")), behind=st.sampled_from((0, 0, 1)), times=TIMES)
+    def say(self, claims: list[Claim], change: dict[str, Any], voice: Voice, text: str, behind: int, times: int) -> None:
+        """Say something more, or something that was said already in other pieces."""
+        claims[0] = dataclasses.replace(claims[0], **change)
+        sayings = []
+        for claim in claims:
+            position = max([piece.position for piece in self.said_by(claim.id)], default=0) + len(text) - behind
+            sayings.append(Saying(claim, Piece(claim.attempt, 0, voice, "") if voice is Voice.STARTED else Piece(
+                claim.attempt, position, voice, text)))
+        for _ in range(times):
+            assert self.ledger.say(sayings) == self.model.say(sayings)
+
     @rule(claim=claims, change=FORGERIES, state=st.sampled_from((State.SUCCEEDED, State.FAILED)), times=TIMES)
     def settle(self, claim: Claim, change: dict[str, Any], state: State, times: int) -> None:
         claim = dataclasses.replace(claim, **change)
@@ -197,8 +210,9 @@ class LedgerMachine(RuleBasedStateMachine):
     def check_invariants(self, *args: Any, **kwargs: Any) -> None:
         """Compare Redis with the model, in one round trip. Replaces @invariant methods, which cost one each."""
         super().check_invariants(*args, **kwargs)
-        records, sets, counts, pushed, announced = self.snapshot()
+        records, said, sets, counts, pushed, announced = self.snapshot()
         self.check_records(records)
+        self.check_said(records, said)
         self.check_sets(sets)
         assert counts == {name: number for name, number in self.model.counts.items() if number}
         assert pushed == self.pushed, "a settle appended more or less than once"
@@ -218,6 +232,13 @@ class LedgerMachine(RuleBasedStateMachine):
                 kept = {name: value for name, value in record.items() if name != b"stale"}
                 assert self.ended.setdefault(job_id, kept) == kept, "an ended job has changed"
                 assert job.new.service is not Service.AUTH or b"input" not in record
+
+    def check_said(self, records: dict[str, dict[bytes, bytes]], said: dict[str, list[Any]]) -> None:
+        for job_id, job in self.model.jobs.items():
+            assert said[job_id] == [(f"{piece.attempt}-{piece.position}".encode(),
+                                     {piece.voice.value.encode(): piece.text.encode()}) for piece in job.said]
+            noted = job.said[-1].position if job.said and job.state.terminal else None
+            assert records[job_id].get(b"said") == (None if noted is None else b"%d" % noted)
 
     def check_sets(self, sets: dict[str, dict[str, float]]) -> None:
         jobs = self.model.jobs.values()
@@ -263,6 +284,9 @@ class LedgerMachine(RuleBasedStateMachine):
         self.serial += 1
         return f"00000000-0000-7000-8000-{self.serial:012d}"
 
+    def said_by(self, job_id: str) -> list[Piece]:
+        return self.model.jobs[job_id].said if job_id in self.model.jobs else []
+
     def call_submit(self, new: NewJob, times: int) -> str:
         for _ in range(times):
             expected = self.model.submit(new)
@@ -289,21 +313,25 @@ class LedgerMachine(RuleBasedStateMachine):
         return {json.loads(message)["headers"]["id"] for message in self.client.lrange(service, 0, -1)}
 
     def snapshot(self) -> tuple[
-            dict[str, dict[bytes, bytes]], dict[str, dict[str, float]], dict[str, int], int, int]:
-        """Return the records, the sets in order with scores, the counts, elements appended, and announcements made."""
+            dict[str, dict[bytes, bytes]], dict[str, list[Any]], dict[str, dict[str, float]], dict[str, int], int, int]:
+        """Return the records, what was said, the sets in order with scores, the counts, elements appended, and
+        announcements made."""
         names = [f"{name}:{service}" for name in ("waiting", "woken", "backlog") for service in SERVICES]
         names += ["delayed", "leases", "deadlines", "finished"]
         with self.client.pipeline(transaction=False) as pipeline:
             for job_id in self.model.jobs:
                 pipeline.hgetall(f"job:{job_id}")
+            for job_id in self.model.jobs:
+                pipeline.xrange(f"said:{job_id}")
             for name in names:
                 pipeline.zrange(name, 0, -1, withscores=True)
             pipeline.hgetall("counts").llen("chunks").xlen("announcements")
             *answers, counts, pushed, announced = pipeline.execute()
         split = len(self.model.jobs)
         return (dict(zip(self.model.jobs, answers[:split], strict=True)),
+                dict(zip(self.model.jobs, answers[split:2 * split], strict=True)),
                 {name: {member.decode(): score for member, score in members}
-                 for name, members in zip(names, answers[split:], strict=True)},
+                 for name, members in zip(names, answers[2 * split:], strict=True)},
                 {name.decode(): int(number) for name, number in counts.items()}, pushed, announced)
 
 

@@ -18,7 +18,7 @@ def a_worker(**changes: object) -> WorkerEntry:
     """Return an entry of an idle model worker, with what the test cares about set."""
     fields: dict[str, object] = {
         "name": "model@server-1", "server": "server-1", "services": (Service.MODEL,), "pid": 1, "host": "here",
-        "processors": ("P2",), "cpus": (1,), "slots": 1, "busy": 0, "idle_ms": STUCK_MS, "beat_ms": 0}
+        "processors": ("P2",), "cpus": (1,), "slots": 1, "busy": 0, "idle_ms": STUCK_MS, "figures": {}, "beat_ms": 0}
     return WorkerEntry(**(fields | changes))  # type: ignore[arg-type]
 
 

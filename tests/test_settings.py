@@ -63,7 +63,7 @@ def test_every_fault_of_both_places_is_listed_at_once() -> None:
                  "TANDEM_LEASE_S must be a number; got 'soon'",
                  "TANDEM_MAX_ATTEMPTS must be a whole number; got '2.5'",
                  "TANDEM_LEESE_S is not a setting; did you mean lease_s?",
-                 "engine must be torch or scripted; got 'vllm'",
+                 "engine must be torch, openai or scripted; got 'vllm'",
                  "log_level must be DEBUG, INFO, WARNING or ERROR; got 'LOUD'",
                  "redis_timeout_s must be above 0; got -1.0"):
         assert any(fault.startswith(part) for fault in found), part
@@ -124,3 +124,23 @@ def test_redis_may_be_named_by_any_of_its_schemes_or_left_to_the_embedded_one(ur
 def test_another_scheme_is_refused(url: str) -> None:
     (fault,) = faults({"TANDEM_REDIS_URL": url})
     assert fault.startswith("redis_url must start with redis://")
+
+
+def test_the_openai_engine_needs_an_address() -> None:
+    (fault,) = faults({"TANDEM_ENGINE": "openai"})
+    assert fault.startswith("openai_url is missing, which the engine openai needs")
+    assert load_settings({"TANDEM_ENGINE": "openai"}, {"openai_url": "http://gpu-1:8000/v1"}).engine == "openai"
+
+
+@pytest.mark.parametrize("url", ["gpu-1:8000", "ftp://h/v1", "http://", "http://u:p@h/v1", "http://h/v1?key=x",
+                                 "http://h:port/v1", "http://[::1/v1"])
+def test_what_is_no_base_url_is_refused(url: str) -> None:
+    (fault,) = faults({"TANDEM_OPENAI_URL": url})
+    assert fault.startswith("openai_url must be a base URL")
+
+
+@pytest.mark.parametrize("key", ["two words", "line\nbreak", "clé-secret"])
+def test_a_key_is_shown_neither_by_the_settings_nor_by_a_fault(key: str) -> None:
+    assert faults({"TANDEM_OPENAI_KEY": key}) == ["openai_key must be printable ASCII without spaces"]
+    assert faults(table={"openai_key": [key]}) == ["[settings] openai_key must be text"]
+    assert "secret" not in repr(load_settings({"TANDEM_OPENAI_KEY": "sk-secret"}))

@@ -154,7 +154,7 @@ def test_faults_of_the_settings_and_of_the_topology_are_listed_together(faults: 
 
     assert found == [
         "TANDEM_LEESE_S is not a setting; did you mean lease_s?",
-        "engine must be torch or scripted; got 'vllm'",
+        "engine must be torch, openai or scripted; got 'vllm'",
         "profile must be one of standard, parallel, simplified; got 'both'",
         "the processor P2 is used twice",
         "the address 127.0.0.1:8081 is used twice",
@@ -181,7 +181,7 @@ def test_a_name_an_address_or_a_processor_can_be_used_once_in_every_profile(
     ("[entry] ", "[door] ", "the file: door is not known"),
     ("port = 5555", "prot = 5555", "[flower]: prot is not known"),
     ("port = 8082", "port = 8082\ncolour = 1", "[[servers]] block 2: colour is not known"),
-    ("{ concurrency = 8 }", "{ concurency = 8 }", "[services] chat: concurency is not known"),
+    ("{ concurrency = 32 }", "{ concurency = 8 }", "[services] chat: concurency is not known"),
     ("[services]", "[services]\nmail = { concurrency = 1 }", "[services]: mail is not known"),
     ('auth = "P6"', 'auth = "P6", mail = "P11"', "[[servers]] block 2: processors: mail is not known"),
     ("hold_s = 300.0", "hold = 300.0", "[thresholds] concurrent_users: hold is not known")])
@@ -195,7 +195,7 @@ def test_an_unknown_key_is_refused_with_the_ones_there_are(
     ("port = 8080", "port = 65536", "[entry]: port must be at most 65535; got 65536"),
     ("port = 8080", "port = true", "[entry]: port must be a whole number above 0; got True"),
     ('host = "127.0.0.1"\nport = 5555', "host = 1\nport = 5555", "[flower]: host must be text; got 1"),
-    ("{ concurrency = 8 }", "{ concurrency = 0.5 }", "[services] chat: concurrency must be a whole number above 0"),
+    ("{ concurrency = 32 }", "{ concurrency = 0.5 }", "[services] chat: concurrency must be a whole number above 0"),
     ('model = "P2"', 'model = "CPU2"', "[[servers]] block 1: processors.model must be a label"),
     ('model = "P2"', 'model = "P0"', "[[servers]] block 1: processors.model must be a label"),
     ('model = "P2"', "model = []", "[[servers]] block 1: processors.model must be a label"),

@@ -13,6 +13,7 @@ ledger and thrown away here.
 import logging
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -20,11 +21,12 @@ import msgspec
 import redis
 
 from app import logs
-from app.errors import Fault, JobStopped, StoreUnavailable, TandemError
+from app.errors import EngineUnavailable, Fault, JobStopped, StoreUnavailable, TandemError
 from app.job import Service, State
 from app.ledger import Claim, Ending, Settled, new_owner
 from app.ledger.scripts import unavailable
 from app.settings import Settings
+from workers.engine import Tell
 from workers.node import Node, Running
 
 
@@ -39,11 +41,15 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """What a service's code gets: the claim, the node it runs on, and whether to stop."""
+    """What a service's code gets: the claim, the node it runs on, whether to stop, and a way to speak meanwhile."""
 
     claim: Claim
     node: Node
     stopped: Callable[[], bool]
+
+    def speaking(self) -> AbstractContextManager[Tell]:
+        """Give what tells those who follow the job pieces of its answer, before it is settled."""
+        return self.node.speech.of(self.claim)
 
 
 Code = Callable[[Attempt], Answer]
@@ -80,6 +86,10 @@ class TaskUnknown(TandemError):
     code = "task-unknown"
     title = "Task unknown"
     retryable = True
+
+
+#: Errors that are nothing the job did.
+_NOT_THE_JOBS = (StoreUnavailable, SlotsTaken, EngineUnavailable)
 
 
 def run(job_id: str, service: Service, node: Node, codes: Mapping[str, Code]) -> str:
@@ -154,7 +164,7 @@ def verdict(outcome: Answer | Exception, *, errors_before: int, settings: Settin
         return Verdict(state=State.SUCCEEDED)
     if isinstance(outcome, JobStopped):  # the worker is going down: the attempt does not count against the job
         return Verdict(state=None)
-    if isinstance(outcome, StoreUnavailable | SlotsTaken):  # nothing that the job did: nor do these count
+    if isinstance(outcome, _NOT_THE_JOBS):  # nor do these count
         return Verdict(state=None, retry_s=settings.retry_delay_s)
     error = describe(outcome)
     if isinstance(outcome, TandemError) and outcome.retryable and errors_before + 1 < settings.max_attempts:

@@ -68,8 +68,9 @@ def prepare(sender: Any) -> Node:
     processors = pins(plan, settings, sender.hostname.partition("@")[0])
     place = Place(worker=sender.hostname, server=settings.server, processor=",".join(processors))
     ledger = Ledger(open_redis(settings), settings)
-    resources.load(settings, services, sender.concurrency)
-    return Node(ledger, settings, place, services=services, processors=processors, slots=sender.concurrency)
+    engine = resources.load(settings, services, sender.concurrency).engine
+    return Node(ledger, settings, place, services=services, processors=processors, slots=sender.concurrency,
+                figures=engine.figures if engine else dict)
 
 
 def pins(plan: Topology, settings: Settings, worker: str) -> tuple[str, ...]:

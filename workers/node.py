@@ -1,7 +1,8 @@
 """What one worker process holds: its settings, its ledger, its leases, and the claims it is working on.
 
 One thread beats for all of them: it renews the leases of every running job in one call, marks those that are not ours any
-more, and says that the worker lives. It asks the process to end when recovery found that it had gone deaf.
+more, and says that the worker lives. It asks the process to end when recovery found that it had gone deaf. Another hears
+of jobs that were cancelled, so that they stop before the next beat.
 """
 
 import logging
@@ -10,8 +11,11 @@ import signal
 import socket
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
+
+import msgspec
 
 from app import logs
 from app.errors import StoreUnavailable
@@ -19,6 +23,10 @@ from app.job import Service
 from app.ledger import Claim, Ledger, Place
 from app.registry import ENTRY_LIFE_S
 from app.settings import Settings
+from app.store import open_redis
+from app.subscription import BLOCK_S, hear
+from app.worker_entry import Figures
+from workers.speech import Speech
 
 
 @dataclass(slots=True)
@@ -27,6 +35,7 @@ class Running:
 
     claim: Claim
     lost: threading.Event = field(default_factory=threading.Event)
+    wake: threading.Event | None = None  # set with `lost`, for code that waits for something else
 
 
 class Turn(threading.local):
@@ -47,13 +56,15 @@ class Node:
     """This worker process. `slots` is how many jobs it runs at a time."""
 
     def __init__(self, ledger: Ledger, settings: Settings, place: Place, *, services: tuple[Service, ...],
-                 processors: tuple[str, ...], slots: int) -> None:
+                 processors: tuple[str, ...], slots: int, figures: Callable[[], Figures] = dict) -> None:
+        """`figures` are what the worker counts of its own, for operators."""
         self.ledger = ledger
         self.settings = settings
         self.place = place
         self.services = services
         self._processors = processors
         self._slots = slots
+        self._figures = figures
         self._running: dict[str, Running] = {}
         self.turn = Turn()
         self.lingering = threading.Lock()  # held by the thread that looks for another job
@@ -62,15 +73,18 @@ class Node:
         self._stopping = threading.Event()
         self._draining = threading.Event()
         self._drained = threading.Event()
+        self.speech = Speech(ledger, self.lose)
         self._thread = threading.Thread(target=self._beat_for_ever, name="tandem-beat", daemon=True)
 
     def start(self) -> None:
-        """Begin to beat."""
+        """Begin to beat, and to hear of jobs to stop."""
         self._thread.start()
+        threading.Thread(target=self._hear_stops, name="tandem-stops", daemon=True).start()
 
     def stop(self) -> None:
-        """Stop beating."""
+        """Stop beating, hearing and speaking."""
         self._stopping.set()
+        self.speech.stop()
 
     @property
     def drained(self) -> bool:
@@ -102,6 +116,32 @@ class Node:
             self._running.pop(running.claim.owner, None)
             self._worked_s = time.monotonic()
 
+    def lose(self, claim: Claim) -> None:
+        """The job is no longer ours: its code stops between two tokens."""
+        self._lose(claim.owner)
+
+    def wake_when_lost(self, claim: Claim, event: threading.Event) -> None:
+        """Set an event, too, when the job is no longer ours."""
+        with self._lock:
+            if running := self._running.get(claim.owner):
+                running.wake = event
+
+    def _lose(self, owner: str) -> None:
+        with self._lock:
+            running = self._running.get(owner)
+            if running is None or running.lost.is_set():
+                return
+            running.lost.set()
+            if running.wake is not None:
+                running.wake.set()
+        logs.event("lease_lost", job=running.claim.id, attempt=running.claim.attempt, worker=self.place.worker)
+
+    def _hear_stops(self) -> None:
+        """Hear which attempts ended by another's wish. What is missed here is found by the next beat."""
+        with open_redis(self.settings, timeout_s=BLOCK_S + self.settings.redis_timeout_s) as client:
+            hear(client, f"stopped:{self.place.worker}", each=lambda told: self._lose(told.decode().rpartition(" ")[2]),
+                 subscribed=lambda: None, wanted=lambda: not self._stopping.is_set())
+
     def running(self) -> list[Running]:
         """The attempts in progress."""
         with self._lock:
@@ -123,9 +163,8 @@ class Node:
         running = self.running()
         held = self.ledger.beat([each.claim for each in running])
         for each, ours in zip(running, held, strict=True):
-            if not ours and not each.lost.is_set():
-                each.lost.set()
-                logs.event("lease_lost", job=each.claim.id, attempt=each.claim.attempt, worker=self.place.worker)
+            if not ours:
+                self.lose(each.claim)
         self.register(len(running))
 
     def register(self, busy: int = 0) -> None:
@@ -135,6 +174,7 @@ class Node:
             "server": self.place.server, "services": ",".join(self.services), "pid": os.getpid(),
             "host": socket.gethostname(), "processors": ",".join(self._processors), "cpus": cpus,
             "slots": self._slots, "busy": busy, "idle_ms": self._idle_ms(),
+            "figures": msgspec.json.encode(self._figures()),
         }, ENTRY_LIFE_S)
         if asked == os.getpid() and not self.running() and self._idle_ms() >= self.settings.stuck_s * 1000:
             logs.event("restart_asked", worker=self.place.worker)

@@ -12,6 +12,7 @@ from app.job import Service
 from app.keyring import Keyring, load_keyring
 from app.settings import Settings
 from app.store import open_redis
+from workers.card_renewal import CardRenewal
 from workers.engine import Engine, load_engine
 
 _UNBOUNDED = 1_000_000  # more than a worker has slots
@@ -41,7 +42,8 @@ def load(settings: Settings, services: tuple[Service, ...], slots: int) -> Resou
     if Service.AUTH in services:
         _held.keyring = load_keyring(settings.data_dir)
     if Service.MODEL in services:
-        _held.engine = load_engine(settings)
+        _held.engine = load_engine(settings, slots)
+        CardRenewal(client, settings.server or "worker", _held.engine).start()
         _held.chat_slots = threading.Semaphore(slots // 2)
     return _held
 

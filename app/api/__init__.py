@@ -16,14 +16,16 @@ from werkzeug.routing import MapAdapter
 from app import logs, topology
 from app.accounts import Accounts
 from app.announcements import Announcements
-from app.api import auth, jobs, problems, service
+from app.api import auth, events, jobs, problems, service
 from app.api.caller import CallerCheck
 from app.api.pipeline import SharedPipeline
+from app.api.prompt_length import PromptLength
 from app.keyring import Keyring, load_keyring
 from app.ledger import Ledger
 from app.registry import Registry
 from app.settings import Settings
 from app.store import open_redis
+from app.streams import Streams
 from app.topology import Topology
 
 ISSUER = "tandem"
@@ -38,9 +40,11 @@ class Gateway:
     client: redis.Redis
     ledger: Ledger
     announcements: Announcements
+    streams: Streams
     registry: Registry
     keyring: Keyring
     check: CallerCheck
+    prompt_length: PromptLength
 
 
 class Application(Flask):
@@ -75,10 +79,13 @@ def create_app(settings: Settings, plan: Topology) -> Flask:
     JWTManager(app)
     app.extensions["tandem"] = Gateway(
         settings=settings, topology=plan, client=client, announcements=Announcements(settings), keyring=keyring,
+        streams=Streams(settings),
         ledger=Ledger(client, settings, evaluator=SharedPipeline(client, patience_s=2 * settings.redis_timeout_s)),
-        registry=Registry(client), check=CallerCheck(Accounts(client)))
+        registry=Registry(client), check=CallerCheck(Accounts(client)),
+        prompt_length=PromptLength(client))
     problems.install(app)
     app.register_blueprint(auth.blueprint)
     app.register_blueprint(jobs.blueprint)
+    app.register_blueprint(events.blueprint)
     app.register_blueprint(service.blueprint)
     return app

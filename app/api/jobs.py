@@ -77,6 +77,7 @@ def _new_job(tenant: str) -> NewJob:
     except msgspec.DecodeError as exc:
         raise bodies.malformed(exc) from exc
     key = _idempotency_key()
+    bodies.gateway().prompt_length.check(decoded, len(wanted.input))
     return NewJob(id=new_job_id(), service=wanted.service, task=task_name(wanted.service, decoded), tenant=tenant,
                   input=bytes(wanted.input), lane=wanted.lane, deadline_s=wanted.deadline_s, idempotency_key=key,
                   digest=_digest(wanted) if key else "", trace=_traceparent())

@@ -10,6 +10,11 @@ from app.api.auth import LoginRequest, LoginResponse
 from app.inputs import CacheDelete, CacheGet, CachePut, ChatInput, JobRequest, ModelInput, QueuePublish, QueueRead
 from app.job import Lane, Route, Service, State
 
+_EVENTS = """Events: `queued` (`position`, `eta_s`), `started` (`attempt`), `token` (`text` or `reasoning_content`, and
+`attempt`), `restarted` (`attempt`: throw away the text you have, it comes anew), and last `succeeded`, `failed`,
+`cancelled` or `expired` (the job). The text of all tokens since the last `started` or `restarted` is the result's. A
+stream that ends before the last event is to be opened again with `Last-Event-ID`."""
+
 _INPUTS = (ModelInput, ChatInput, CachePut, CacheGet, CacheDelete, QueuePublish, QueueRead)
 
 
@@ -97,6 +102,9 @@ def _paths() -> dict[str, Any]:
             "description": "Hold the answer until the job ends, or so many seconds."}
     prefer = _header("Prefer", "`wait=N`: hold the answer until the job ends, or N seconds (RFC 7240).")
     idempotency = _header("Idempotency-Key", "The same key and body give the same job for 24 hours.")
+    last_event = _header("Last-Event-ID", "The id of the last event that was read: what follows it is sent.")
+    starting_after = {"name": "starting_after", "in": "query", "schema": {"type": "string"},
+                      "description": "The same, where no header can be set."}
     return {
         "/v1/jobs": {"post": {
             "operationId": "submitJob", "summary": "Submit a job", "parameters": [prefer, idempotency],
@@ -111,6 +119,13 @@ def _paths() -> dict[str, Any]:
         "/v1/jobs/{job_id}/cancel": {"post": {
             "operationId": "cancelJobByPost", "summary": "Cancel a job", "parameters": [job_id],
             "responses": {"200": _json("JobObject", "The job now"), **_problems(401, 404, 410, 503)}}},
+        "/v1/jobs/{job_id}/events": {"get": {
+            "operationId": "followJob", "summary": "Follow a job as server-sent events",
+            "description": _EVENTS, "parameters": [job_id, last_event, starting_after],
+            "responses": {"200": {"description": "The events from there on, as they come", "content": {
+                "text/event-stream": {"schema": {"type": "string"}}}},
+                "204": {"description": "The last event was read; do not come back"},
+                **_problems(400, 401, 404, 410, 503)}}},
         "/v1/auth/login": {"post": {
             "operationId": "login", "summary": "Exchange a password for an access token", "security": [],
             "requestBody": _body("LoginRequest"),

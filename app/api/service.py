@@ -72,5 +72,6 @@ def _live(workers: list[Any], name: str) -> dict[str, Any] | None:
     """What the worker of that name says of itself, or None where none lives."""
     for worker in workers:
         if worker.name == name:
-            return {"pid": worker.pid, "cpus": list(worker.cpus), "slots": worker.slots, "busy": worker.busy}
+            return {"pid": worker.pid, "cpus": list(worker.cpus), "slots": worker.slots, "busy": worker.busy,
+                    "figures": worker.figures}
     return None

@@ -1,5 +1,19 @@
 """The job ledger: records, waiting sets, leases and the transitions between states."""
 
-from app.ledger.ledger import Census, Claim, Ending, Ledger, Place, Settled, Submission, Submitted, new_owner
+from app.ledger.ledger import Ledger, new_owner
+from app.ledger.records import (
+    Census,
+    Claim,
+    Ending,
+    Piece,
+    Place,
+    Said,
+    Saying,
+    Settled,
+    Submission,
+    Submitted,
+    Voice,
+)
 
-__all__ = ["Census", "Claim", "Ending", "Ledger", "Place", "Settled", "Submission", "Submitted", "new_owner"]
+__all__ = ["Census", "Claim", "Ending", "Ledger", "Piece", "Place", "Said", "Saying", "Settled", "Submission", "Submitted",
+           "Voice", "new_owner"]

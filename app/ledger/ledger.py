@@ -10,15 +10,26 @@ Leaves to others: when to look for lost work (routing.recovery), and what a job 
 
 import os
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from enum import StrEnum
 from typing import Any
 
-import msgspec
 import redis
 
 from app.errors import JobGone, JobUnknown
-from app.job import LANE_HANDICAP_MS, Job, NewJob, Route, Service, State, service_of
+from app.job import LANE_HANDICAP_MS, Job, NewJob, Route, Service, State
+from app.ledger.records import (
+    NOTHING,
+    Census,
+    Claim,
+    Ending,
+    Piece,
+    Place,
+    Said,
+    Saying,
+    Settled,
+    Submission,
+    Submitted,
+    Voice,
+)
 from app.ledger.scripts import Argument, Evaluator, Scripts
 from app.settings import Settings
 
@@ -27,104 +38,6 @@ from app.settings import Settings
 WAKEUP_LOST_MS = 2000
 
 _BATCH = 100  # ids a recovery script works on in one call, so that none blocks Redis for more than a few ms
-
-
-class Submitted(StrEnum):
-    """What became of a submit."""
-
-    ACCEPTED = "accepted"
-    KNOWN = "known"  # this very call was made before, and its reply was lost
-    REPLAYED = "replayed"  # the idempotency key names an earlier job with the same body
-    MISMATCH = "mismatch"  # the idempotency key names an earlier job with another body
-
-
-class Submission(msgspec.Struct, frozen=True, kw_only=True):
-    """The answer to a submit. `job` is there when the job was accepted just now; else read `job_id`."""
-
-    outcome: Submitted
-    job_id: str
-    job: Job | None
-
-
-class Settled(StrEnum):
-    """What became of a settle or a release."""
-
-    RECORDED = "recorded"
-    RELEASED = "released"
-    AGAIN = "again"  # this owner did it before, and the reply was lost
-    STALE = "stale"  # the job is not this owner's any more; the result is thrown away
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
-    """Where an attempt runs: the worker's node name, its server, and the label of its processor."""
-
-    worker: str
-    server: str
-    processor: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Claim:
-    """A running attempt, as its worker holds it. (id, attempt, owner) is the fencing token."""
-
-    id: str
-    owner: str
-    attempt: int
-    errors: int  # attempts before this one that ended in a retryable error
-    task: str
-    tenant: str
-    input: bytes
-    created_ms: int
-    deadline_ms: int | None
-    trace: str | None
-
-    @property
-    def service(self) -> Service:
-        """The service whose job it is."""
-        return service_of(self.task)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ending:
-    """What is recorded with a job's end, as JSON. `append` names a list key and elements to push to it in the same step,
-    only if the end is recorded."""
-
-    result: bytes = b""
-    error: bytes = b""
-    usage: bytes = b""
-    append: tuple[str, Sequence[bytes]] | None = None
-
-
-NOTHING = Ending()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Census:
-    """The books at one moment."""
-
-    counts: dict[str, int]
-    waiting: dict[Service, int]
-    woken: dict[Service, int]
-    delayed: int
-    running: int
-    finished: int
-
-    @property
-    def live(self) -> int:
-        """Jobs accepted and not ended."""
-        return sum(self.waiting.values()) + self.delayed + self.running
-
-    @property
-    def terminal(self) -> int:
-        """Jobs ended, those past retention included."""
-        return sum(self.counts.get(state, 0) for state in State if state.terminal)
-
-    @property
-    def balanced(self) -> bool:
-        """Conservation: accepted = terminal + live, and every ended job is kept or purged."""
-        return (self.counts.get("accepted", 0) == self.terminal + self.live
-                and self.terminal == self.finished + self.counts.get("purged", 0))
 
 
 class Ledger:
@@ -190,6 +103,21 @@ class Ledger:
         for claim in claims:
             args += [claim.id, claim.owner, claim.attempt]
         return [held == 1 for held in self._run("beat", *args)]
+
+    def say(self, sayings: Sequence[Saying]) -> list[bool]:
+        """Tell those who listen what running attempts say; return for each whether the job is still this owner's. Stop
+        working on the others. The pieces of an attempt are told in order."""
+        if not sayings:
+            return []
+        args: list[Argument] = []
+        for claim, piece in ((saying.claim, saying.piece) for saying in sayings):
+            args += [claim.id, claim.owner, claim.attempt, piece.position, piece.voice.value, piece.text]
+        return [held == 1 for held in self._run("say", *args)]
+
+    def said(self, job_id: str, attempt: int = 0, position: int = 0) -> Said:
+        """Return what a job has said after this place. An unknown job has said nothing."""
+        last, total, entries = self._run("said", job_id, attempt, position)
+        return Said(int(last), int(total), [_piece(place, fields) for place, fields in entries])
 
     def settle(self, claim: Claim, state: State, ending: Ending = NOTHING) -> Settled:
         """Record how an attempt ended: succeeded with a result, or failed with an error."""
@@ -279,6 +207,11 @@ def _claim(owner: str, reply: Sequence[bytes]) -> Claim:
     return Claim(id=job_id.decode(), owner=owner, attempt=int(attempt), errors=int(errors), task=task.decode(),
                  tenant=tenant.decode(), input=body, created_ms=int(created),
                  deadline_ms=int(deadline) if deadline else None, trace=trace.decode() or None)
+
+
+def _piece(place: bytes, fields: Sequence[bytes]) -> Piece:
+    attempt, _, position = place.partition(b"-")
+    return Piece(int(attempt), int(position), Voice(fields[0].decode()), fields[1].decode())
 
 
 def _eta_s(position: int, pace_ms: bytes, slots: bytes) -> float | None:

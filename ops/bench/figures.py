@@ -43,4 +43,4 @@ class Figures:
         """Return a ratio, made round by round, so that what slowed a whole round down cancels out."""
         series = self._values[row.name]
         pairs = zip(series[ratio.over], series[ratio.under], strict=True)
-        return Spread.of([over / under for over, under in pairs])
+        return Spread.of([ratio.of(over, under) for over, under in pairs])

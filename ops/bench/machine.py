@@ -21,6 +21,7 @@ from ops.bench.figures import Spread
 from ops.bench.subjects.peer import HOME
 
 _OURS = ("celery", "flask", "gunicorn", "gevent", "redis")
+_MODEL = ("torch", "transformers")
 _PEERS = ("dramatiq", "huey")
 _WRITES, _WRITTEN_BYTES = 200, 4096  # as a batch of a few submits makes them
 
@@ -75,7 +76,7 @@ def _versions() -> dict[str, str]:
     redis_server = re.search(r"v=(\S+)", _said(embedded_redis.find_program(), "--version"))
     return {
         "Python": sys.version.split()[0],
-        **{"redis-py" if name == "redis" else name: metadata.version(name) for name in _OURS},
+        **{"redis-py" if name == "redis" else name: metadata.version(name) for name in _OURS + _MODEL},
         "Redis": redis_server[1] if redis_server else "unknown",
         **{name: Environment(name, HOME).pins[name] for name in _PEERS},
     }

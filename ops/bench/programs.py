@@ -21,12 +21,14 @@ class Programs:
         self._folder = folder
         self._running: dict[str, subprocess.Popen[bytes]] = {}
 
-    def start(self, name: str, command: list[str], *, cwd: Path | None = None,
-              environ: Mapping[str, str] | None = None) -> None:
-        """Start one."""
+    def start(self, name: str, command: list[str], *, cwd: Path | None = None, environ: Mapping[str, str] | None = None,
+              pipes: bool = False) -> "subprocess.Popen[bytes]":
+        """Start one; with `pipes` its standard input and output are the caller's."""
         with self.log(name).open("wb") as log:
-            self._running[name] = subprocess.Popen(command, cwd=cwd, env=environ, stdin=subprocess.DEVNULL, stdout=log,
-                                                   stderr=log, start_new_session=True)
+            self._running[name] = process = subprocess.Popen(
+                command, cwd=cwd, env=environ, stdin=subprocess.PIPE if pipes else subprocess.DEVNULL,
+                stdout=subprocess.PIPE if pipes else log, stderr=log, start_new_session=True)
+        return process
 
     def log(self, name: str) -> Path:
         """Where a program's output goes."""
@@ -44,6 +46,9 @@ class Programs:
         while self._running:
             _, process = self._running.popitem()
             _end(process)
+            for pipe in filter(None, (process.stdin, process.stdout)):
+                with suppress(BrokenPipeError):
+                    pipe.close()
 
 
 def _end(process: "subprocess.Popen[bytes]") -> None:

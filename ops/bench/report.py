@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 
 from ops.bench.figures import Figures
-from ops.bench.rows import Row
+from ops.bench.rows import Ratio, Row
 from ops.bench.subjects import SUBJECTS
 
 CHART = "results.svg"
@@ -11,8 +11,8 @@ CHART = "results.svg"
 _HEAD = """# Measured
 
 `make bench` writes this file; it is the only place figures are quoted from. Each ratio is of two things measured in turn in
-one round on the same machine; the median of the rounds is given, with the lowest and the highest. Absolute figures, further
-down, mean little elsewhere.
+one round on the same machine; the median of the rounds is given, with the lowest and the highest. Where what is added
+matters, and not by what factor, it is a difference in ms instead. Absolute figures, further down, mean little elsewhere.
 """
 
 
@@ -34,15 +34,17 @@ def _ratios(rows: Sequence[Row], figures: Figures) -> list[str]:
     for row in rows:
         for ratio in row.ratios:
             spread = figures.ratio(row, ratio)
-            lines.append(f"| {ratio.name} | {row.title}: {ratio.says} | {ratio.aim} | **{spread.median:.2f}x** | "
-                         f"{spread.lowest:.2f}x to {spread.highest:.2f}x | {_verdict(ratio.short(spread.median))} |")
+            median, lowest, highest = (ratio.text(value) for value in (spread.median, spread.lowest, spread.highest))
+            lines.append(f"| {ratio.name} | {row.title}: {ratio.says} | {ratio.aim} | **{median}** | {lowest} to {highest} "
+                         f"| {_verdict(ratio, spread.median)} |")
     return lines
 
 
-def _verdict(short: float | None) -> str:
-    if short is None:
+def _verdict(ratio: Ratio, value: float) -> str:
+    met = ratio.met(value)
+    if met is None:
         return "reported"
-    return "yes" if short <= 0 else f"**no**, {short:.1%} short"
+    return "yes" if met else f"**no**, {ratio.missed_by(value)}"
 
 
 def _figures(rows: Sequence[Row], figures: Figures) -> list[str]:

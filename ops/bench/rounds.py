@@ -12,7 +12,7 @@ import psutil
 from ops.bench.figures import Figures
 from ops.bench.programs import undisturbed
 from ops.bench.rows import Row
-from ops.bench.subjects import SUBJECTS, JobServer
+from ops.bench.subjects import SUBJECTS, Subject
 
 _IDLE_S = 1.0  # how long to look how busy the machine is without us
 
@@ -45,17 +45,17 @@ def measure(rows: Sequence[Row], *, rounds: int, seconds: float, home: Path) -> 
     return figures
 
 
-def _ask(subject: JobServer, rows: Sequence[Row], seconds: float, figures: Figures, progress: Progress) -> None:
+def _ask(subject: Subject, rows: Sequence[Row], seconds: float, figures: Figures, progress: Progress) -> None:
     for row in rows:
         if subject.name in row.subjects:
             found = row.measure(subject, seconds)
             figures.add(row, subject.name, found)
-            progress.say(f"{row.name}  {subject.name:9} "
+            progress.say(f"{row.name}  {subject.name:15} "
                          + ", ".join(f"{value:,.{0 if value >= 100 else 1}f} {name}" for name, value in found.items()))
 
 
 @contextmanager
-def running(subject: JobServer, folder: Path) -> Iterator[None]:
+def running(subject: Subject, folder: Path) -> Iterator[None]:
     """Have a subject running with fresh data. When all went well its folder goes; else it stays, for its logs."""
     shutil.rmtree(folder, ignore_errors=True)
     try:

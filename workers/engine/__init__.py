@@ -14,6 +14,7 @@ import msgspec
 
 from app.errors import SettingsError
 from app.inputs import ModelInput
+from app.model_card import ModelCard
 from app.settings import Settings
 
 
@@ -89,15 +90,23 @@ class Engine(Protocol):
         """What the engine counts, by name, for operators."""
         ...
 
+    def card(self) -> tuple[ModelCard, bytes] | None:
+        """The model's card with the JSON of its tokenizer, or None where prompts can only be counted by the engine."""
+        ...
 
-def load_engine(settings: Settings) -> Engine:
-    """Load the engine that the settings name, ready to answer. Takes seconds for the torch engine."""
+
+def load_engine(settings: Settings, slots: int) -> Engine:
+    """Load the engine that the settings name, ready to answer `slots` requests at once. Takes seconds for torch."""
     if settings.engine == "scripted":
         from workers.engine.scripted import ScriptedEngine
 
         return ScriptedEngine()
-    if settings.engine == "torch":
-        from workers.engine.transformers_engine import TransformersEngine
+    if settings.engine == "openai":
+        from workers.engine.openai_engine import OpenAIEngine
 
-        return TransformersEngine.load(settings)
+        return OpenAIEngine.load(settings, slots=slots)
+    if settings.engine == "torch":
+        from workers.engine.torch_engine import TorchEngine
+
+        return TorchEngine.load(settings, rows=slots)
     raise SettingsError([f"engine '{settings.engine}' is not known"])

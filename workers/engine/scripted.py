@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 
 from app.errors import EngineFailed, EngineOutOfMemory, EngineTransient, JobStopped
 from app.inputs import ModelInput
+from app.model_card import ModelCard
 from workers.engine import Channel, Generation, Tell, Usage, nobody
 
 _PART = re.compile(r"\[([^\]]*)\]|(\S+)")
@@ -34,6 +35,10 @@ class ScriptedEngine:
     def figures(self) -> dict[str, int | float]:
         """Nothing is counted."""
         return {}
+
+    def card(self) -> tuple[ModelCard, bytes] | None:
+        """None: there is no model."""
+        return None
 
     def generate(self, request: ModelInput, stopped: Callable[[], bool], tell: Tell = nobody) -> Generation:
         """Play the request's script. Raises what the script says, `EngineFailed` for a directive that is none."""

@@ -5,13 +5,12 @@ the same step that records the result, so a conversation holds a reply if and on
 """
 
 import time
-import uuid
 
 import msgspec
 
 from app.errors import EngineFailed, EngineTransient, JobStopped
 from app.inputs import ChatInput, Message, ModelInput, Sampling
-from app.job import Job, Lane, NewJob, Service, State
+from app.job import Job, Lane, NewJob, Service, State, model_part
 from workers import resources
 from workers.attempt import Answer, Attempt, SlotsTaken
 from workers.tasks import job_task
@@ -52,18 +51,16 @@ def _reply(attempt: Attempt) -> Answer:
 
 
 def _through_the_model(attempt: Attempt, request: ModelInput) -> Job:
-    """Submit the model's part as a job of its own and wait for it.
-
-    Its id follows from ours, so another attempt at this job finds the same one instead of asking twice.
-    """
+    """Submit the model's part as a job of its own and wait for it."""
     claim, ledger = attempt.claim, attempt.node.ledger
-    job_id = str(uuid.uuid5(uuid.UUID(claim.id), "model.generate"))
+    job_id = model_part(claim.id)
     left_s = (claim.deadline_ms - time.time() * 1000) / 1000 if claim.deadline_ms else None
     part = NewJob(id=job_id, service=Service.MODEL, task="model.generate", tenant=claim.tenant, parent=claim.id,
                   input=msgspec.json.encode(request), lane=Lane.INTERACTIVE, trace=claim.trace,
                   deadline_s=max(left_s, 0.001) if left_s is not None else None)
     announcements = resources.held().announcements
     with announcements.waiter(job_id) as event:
+        attempt.node.wake_when_lost(claim, event)
         ledger.submit(part)
         job = announcements.wait(event, lambda: ledger.read(job_id), timeout_s=_LONGEST_WAIT_S,
                                  stopped=attempt.stopped, every_s=attempt.node.settings.beat_s)

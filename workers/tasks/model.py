@@ -17,7 +17,8 @@ def generate(attempt: Attempt) -> Answer:
     engine = resources.held().engine
     assert engine is not None, "the model service loads its engine before its first job"
     request = msgspec.json.decode(attempt.claim.input, type=ModelInput)
-    generation = engine.generate(request, attempt.stopped)
+    with attempt.speaking() as tell:
+        generation = engine.generate(request, attempt.stopped, tell)
     result: dict[str, Any] = {"text": generation.text, "finish_reason": generation.finish_reason, "model": generation.model}
     if generation.reasoning is not None:
         result["reasoning_content"] = generation.reasoning

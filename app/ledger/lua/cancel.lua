@@ -11,7 +11,7 @@ end
 if job[1] == 'queued' then
   leave_queue(id, job[2])
 elseif job[1] == 'running' then
-  leave_worker(id)
+  stop_worker(id)
 else
   return {'ended', job[1]}
 end

@@ -16,13 +16,20 @@
 --   pace                HASH    service -> smoothed run time in ms
 --   taken:<owner>       STRING  id of the job that a take gave this owner, for a call that is repeated
 --   announcements       STREAM  the end of each job, for those who wait for it
+--   said:<id>           STREAM  what the job's last attempt says, by <attempt>-<characters said so far>; kept for a while
+--                               after the job has ended, when the record has how many they were (field said)
 --   <service>           LIST    the Celery queue (kombu's own key)
+-- Channels:
+--   said                what all jobs say, as it comes: a list of {id, attempt, position, voice, text} in msgpack
+--   stopped:<worker>    "<id> <owner>" of an attempt of that worker that ended by another's wish
 --
 -- ARGV[1] of every script is the time in ms, or '' for Redis's own clock: one clock, whatever the servers' clocks say.
 -- Every script is safe to send twice: redis-py repeats a call whose reply was lost.
 
 local DEFAULT_WINDOW = 8
 local ANNOUNCEMENTS_KEPT = 20000
+-- How long what a job said is kept after its end. A success has it all in its result; of another end nothing else is left.
+local SAID_KEPT_MS, SAID_KEPT_OF_SUCCESS_MS = 3600000, 60000
 
 local function now_ms()
   if ARGV[1] ~= '' then return tonumber(ARGV[1]) end
@@ -68,6 +75,12 @@ local function dequeue(service, id)
   if redis.call('ZREM', 'woken:' .. service, id) == 0 then redis.call('ZREM', 'backlog:' .. service, id) end
 end
 
+-- How many characters the job's last attempt has said, or nil where it has said nothing, or too long ago.
+local function said_by(id)
+  local last = redis.call('XREVRANGE', 'said:' .. id, '+', '-', 'COUNT', 1)[1]
+  return last and string.match(last[1], '%d+$')
+end
+
 -- The one way into a terminal state. Callers have checked that the job is live.
 local function finish(id, service, state, now, ...)
   local key = 'job:' .. id
@@ -75,6 +88,8 @@ local function finish(id, service, state, now, ...)
   redis.call('HINCRBY', key, 'recorded', 1)
   if service == 'auth' then redis.call('HDEL', key, 'input') end  -- holds a sealed password
   redis.call('ZADD', 'finished', now, id)
+  local kept_ms = state == 'succeeded' and SAID_KEPT_OF_SUCCESS_MS or SAID_KEPT_MS
+  if redis.call('PEXPIRE', 'said:' .. id, kept_ms) == 1 then redis.call('HSET', key, 'said', said_by(id)) end
   count(state)
   redis.call('XADD', 'announcements', 'MAXLEN', '~', ANNOUNCEMENTS_KEPT, '*', 'id', id, 'state', state)
 end
@@ -99,9 +114,16 @@ local function leave_worker(id)
   redis.call('HDEL', 'job:' .. id, 'owner')
 end
 
+-- Out of a worker's hands by another's wish: tell it, so that it stops at once and not with its next beat.
+local function stop_worker(id)
+  local job = redis.call('HMGET', 'job:' .. id, 'worker', 'owner')
+  redis.call('PUBLISH', 'stopped:' .. job[1], id .. ' ' .. job[2])
+  leave_worker(id)
+end
+
 -- End a live job whose deadline has passed: never started = expired, else cancelled.
 local function finish_late(id, service, state, attempt, now)
-  if state == 'running' then leave_worker(id) else leave_queue(id, service) end
+  if state == 'running' then stop_worker(id) else leave_queue(id, service) end
   local started = attempt ~= '0'
   finish(id, service, started and 'cancelled' or 'expired', now, 'error', cjson.encode({code = 'deadline-passed',
     fault = 'caller', detail = started and 'the deadline passed while the job was being worked on'
@@ -113,7 +135,7 @@ end
 -- ARGV[3..8]: owner, lease ms, worker, server, processor, decision.
 local function begin(id, now)
   local key = 'job:' .. id
-  redis.call('HINCRBY', key, 'attempt', 1)
+  if redis.call('HINCRBY', key, 'attempt', 1) > 1 then redis.call('DEL', 'said:' .. id) end
   redis.call('HSET', key, 'state', 'running', 'owner', ARGV[3], 'worker', ARGV[5], 'server', ARGV[6], 'processor', ARGV[7],
     'decision', ARGV[8], 'started_ms', string.format('%d', now))
   redis.call('ZADD', 'leases', now + tonumber(ARGV[4]), id)

@@ -4,7 +4,7 @@ local now = now_ms()
 local old = redis.call('ZRANGEBYSCORE', 'finished', '-inf', now - tonumber(ARGV[2]), 'LIMIT', 0, ARGV[4])
 for _, id in ipairs(old) do
   redis.call('SET', 'gone:' .. id, redis.call('HGET', 'job:' .. id, 'tenant'), 'PX', ARGV[3])
-  redis.call('DEL', 'job:' .. id)
+  redis.call('DEL', 'job:' .. id, 'said:' .. id)
   redis.call('ZREM', 'finished', id)
 end
 if #old > 0 then count('purged', #old) end

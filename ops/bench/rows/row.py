@@ -2,9 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
-
-from ops.bench.subjects import JobServer
+from typing import Any, NamedTuple
 
 
 class Series(NamedTuple):
@@ -35,6 +33,14 @@ class Ratio:
             return f">= {self.at_least:g}x"
         return "" if self.at_most is None else f"<= {self.at_most:g}x"
 
+    def of(self, over: float, under: float) -> float:
+        """Return what is quoted of two figures."""
+        return over / under
+
+    def text(self, value: float) -> str:
+        """Return a value as it is quoted."""
+        return f"{value:.2f}x"
+
     def met(self, value: float) -> bool | None:
         """Say whether a value meets the aim; None without one."""
         short = self.short(value)
@@ -47,8 +53,40 @@ class Ratio:
         return None if self.at_most is None else value / self.at_most - 1
 
 
-#: Asks a running subject, for about so many seconds; returns its figures by name. Raises `NotAsPromised`.
-Measure = Callable[[JobServer, float], dict[str, float]]
+    def missed_by(self, value: float) -> str:
+        """Say by how much a value that is not good enough misses the aim."""
+        return f"{self.short(value):.1%} short"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Difference(Ratio):
+    """One series less another, in ms, where what is added matters and not by what factor."""
+
+    @property
+    def aim(self) -> str:
+        """The aim in words, "" without one."""
+        return "" if self.at_most is None else f"<= {self.at_most:+g} ms"
+
+    def of(self, over: float, under: float) -> float:
+        """Return what is quoted of two figures."""
+        return over - under
+
+    def text(self, value: float) -> str:
+        """Return a value as it is quoted."""
+        return f"{value:+.1f} ms"
+
+    def short(self, value: float) -> float | None:
+        """Return by how many ms a value misses the aim."""
+        return None if self.at_most is None else value - self.at_most
+
+    def missed_by(self, value: float) -> str:
+        """Say by how much a value that is not good enough misses the aim."""
+        return f"{self.short(value):.1f} ms too long"
+
+
+#: Asks a running subject, for about so many seconds where the row is one of seconds; returns its figures by name. Raises
+#: `NotAsPromised`. Which kind of subject it takes, a `JobServer` or a `Writer`, is the row's affair.
+Measure = Callable[[Any, float], dict[str, float]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

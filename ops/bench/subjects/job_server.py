@@ -1,32 +1,15 @@
-"""What is measured: something that takes jobs over HTTP and says how they went."""
+"""Something that takes jobs over HTTP and says how they went."""
 
-from abc import ABC, abstractmethod
-from pathlib import Path
-from typing import Any, ClassVar
+from abc import abstractmethod
+from typing import Any
 
 from app.topology import Address
 from ops.bench.call import Call
+from ops.bench.subjects.subject import Subject
 
 
-class JobServer(ABC):
-    """A subject. Between `start` and `stop` it is the only one running."""
-
-    #: What it is called in tables and on the command line.
-    name: ClassVar[str]
-    #: What it consists of, for the reader of the results.
-    form: ClassVar[str]
-
-    @abstractmethod
-    def prepare(self) -> None:
-        """Install what it needs. Raises `NotInstalled`."""
-
-    @abstractmethod
-    def start(self, folder: Path) -> None:
-        """Start it, with fresh data in `folder`."""
-
-    @abstractmethod
-    def stop(self) -> None:
-        """Stop whatever of it runs, also after a start that failed."""
+class JobServer(Subject):
+    """A subject of the rows that count jobs."""
 
     @property
     @abstractmethod

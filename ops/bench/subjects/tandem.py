@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
+import psutil
 import redis
 
 from app.topology import Address
@@ -14,8 +15,8 @@ from ops.bench.call import Call
 from ops.bench.subjects.job_server import JobServer
 from ops.sandbox import Sandbox
 
-#: The model workers get as many slots as Dramatiq's workers have threads by default; the demo model has one.
-_SLOTS = {"model = { concurrency = 1 }": "model = { concurrency = 8 }"}
+#: The model workers get as many slots as Dramatiq's workers have threads by default.
+_SLOTS = {"model = { concurrency = 16 }": "model = { concurrency = 8 }"}
 _SHUTDOWN_S = "1"  # stalled jobs would hold up each stop; when nothing stops, the setting does nothing
 
 
@@ -28,26 +29,27 @@ class Tandem(JobServer):
         "JWT checked, every body validated, ledger in Redis with `appendfsync always`, Flower up. The scripted engine, "
         "with eight slots a model worker")
 
-    def __init__(self, environ: Mapping[str, str] | None = None) -> None:
-        """`environ` is added to the environment that everything of it starts with."""
+    def __init__(self, environ: Mapping[str, str] | None = None, *, edits: Mapping[str, str] = _SLOTS) -> None:
+        """`environ` is added to the environment that everything of it starts with; `edits` change the topology file."""
         self._environ = environ or {}
+        self._edits = edits
         self._sandbox: Sandbox | None = None
         self._client: redis.Redis | None = None
         self._address: Address | None = None
-        self._token = ""
+        self.token = ""
 
     def prepare(self) -> None:
         """Nothing: it is this checkout."""
 
     def start(self, folder: Path) -> None:
         """Start the stack and log in."""
-        sandbox = Sandbox.lay(folder, engine="scripted", edits=_SLOTS, shutdown_s=_SHUTDOWN_S)
+        sandbox = Sandbox.lay(folder, engine="scripted", edits=self._edits, shutdown_s=_SHUTDOWN_S)
         self._sandbox = replace(sandbox, environ={**sandbox.environ, **self._environ})
         report = self._sandbox.up()
         entry = urlsplit(report["entry"])
         self._address = Address(str(entry.hostname), int(entry.port or 80))
         login = Call(method="POST", path="/v1/auth/login", expects=200, body=json.dumps(report["account"]))
-        self._token = login.once(self._address)["access_token"]
+        self.token = login.once(self._address)["access_token"]
         self._client = self._sandbox.client()
 
     def stop(self) -> None:
@@ -64,6 +66,11 @@ class Tandem(JobServer):
         report = self._sandbox.report()
         return [pid for name, pid in report["pids"].items() if name in report["gateways"] or name == "stack"]
 
+    def processes(self) -> list[psutil.Process]:
+        """Return everything of it that runs."""
+        roots = [psutil.Process(pid) for pid in self.supervisors()]
+        return [process for root in roots for process in (root, *root.children(recursive=True))]
+
     @property
     def address(self) -> Address:
         """The entry, which both gateways answer."""
@@ -73,12 +80,12 @@ class Tandem(JobServer):
     def submit(self, prompt: str, *, stall_s: float = 0.0) -> Call:
         """Return a submit to the model service."""
         script = f"[stall {stall_s:g}s] {prompt}" if stall_s else prompt
-        return Call(method="POST", path="/v1/jobs", expects=202, token=self._token,
+        return Call(method="POST", path="/v1/jobs", expects=202, token=self.token,
                     body=json.dumps({"service": "model", "input": {"prompt": script}}))
 
     def poll(self, job_id: str) -> Call:
         """Return a read of the job."""
-        return Call(method="GET", path=f"/v1/jobs/{job_id}", expects=200, token=self._token)
+        return Call(method="GET", path=f"/v1/jobs/{job_id}", expects=200, token=self.token)
 
     def constant(self) -> Call:
         """Return the health check: the same gateway, but no token, no job and no Redis."""

@@ -1,0 +1,114 @@
+"""Follows one job: what it says and how it ends, from any event on.
+
+A chat job is followed by what its model part says, and ends as the chat job does.
+"""
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+
+from app.announcements import Announcements
+from app.errors import JobGone, JobUnknown, StoreUnavailable
+from app.job import Job, Service, State, model_part
+from app.ledger import Ledger, Piece, Said
+from app.streams import Listener, Streams
+from app.transcript import SPEAKING, Event, Mark, Transcript
+
+QUIET_S = 15.0  # after so long without an event the reader is told that we are there, and we look in the ledger
+_AGAIN_S = 1.0  # between two looks where the ledger could not be read, or lacks what was said
+
+
+class Following:
+    """One reader's way through a job of his. `mark` is the last event that he had."""
+
+    def __init__(self, job_id: str, tenant: str, *, ledger: Ledger, mark: Mark | None = None) -> None:
+        self._job_id = job_id
+        self._tenant = tenant
+        self._ledger = ledger
+        self._transcript = Transcript(mark)
+        self._speaker = job_id  # the job that says what is said
+        self._looked_s = 0.0  # monotonic
+
+    @property
+    def over(self) -> bool:
+        """Whether the reader has had the last event."""
+        return self._transcript.ended
+
+    def begin(self) -> list[Event]:
+        """Return the events that there are already.
+
+        Raises `JobUnknown`, `JobGone`, `StoreUnavailable`, and `ValueError` for a mark that no event of the job has.
+        """
+        job, said = self._read()
+        mark = self._transcript.mark
+        if mark.attempt > said.attempt:
+            raise ValueError(f"there is no event {mark}: the job has had {said.attempt} attempts")
+        return [] if self._transcript.had_all(job, said) else self._told(job, said)
+
+    def events(self, streams: Streams, announcements: Announcements) -> Iterator[Sequence[Event]]:
+        """Yield events as they come, and nothing now and then; until the last one, or until this process is to stop. While
+        Redis is away, nothing comes."""
+        if self.over:
+            return
+        with (suppress(JobUnknown, JobGone), streams.listener(self._speaker) as listener,
+              announcements.telling(self._job_id, listener)):
+            told_s = time.monotonic()
+            while True:
+                events = self._next(listener)
+                if events or time.monotonic() - told_s >= QUIET_S:
+                    yield events
+                    told_s = time.monotonic()
+                if self._transcript.ended or streams.closing:
+                    return
+                left_s = max(told_s + QUIET_S - time.monotonic(), 0.0)
+                if not listener.something.wait(min(left_s, _AGAIN_S) if listener.look else left_s):
+                    listener.look = True
+
+    def _next(self, listener: Listener) -> list[Event]:
+        """Return the events that follow from what the listener was told, or from a look where it was told to look."""
+        pieces = listener.take()
+        looking, listener.look = listener.look, False
+        if not looking:
+            events, whole = self._hear(pieces)
+            if whole or time.monotonic() - self._looked_s < _AGAIN_S:
+                return events
+        else:
+            events = []
+        try:
+            return events + self._told(*self._read())
+        except StoreUnavailable:
+            listener.look = True
+            return events
+
+    def _hear(self, pieces: Sequence[Piece]) -> tuple[list[Event], bool]:
+        """Return the events of these pieces, up to the first before which one is missing, and whether none is."""
+        events: list[Event] = []
+        for piece in pieces:
+            if self._transcript.misses(piece):
+                return events, False
+            events += self._transcript.heard(piece)
+        return events, True
+
+    def _read(self) -> tuple[Job, Said]:
+        """Read the job, and then what it has said: if the job had ended, that is all."""
+        job = self._ledger.read(self._job_id, self._tenant)
+        self._looked_s = time.monotonic()
+        if job.service not in SPEAKING:
+            return job, Said(job.attempt, 0, [])
+        if job.service is Service.CHAT:
+            self._speaker = model_part(job.id)
+            if job.state.terminal and job.state is not State.SUCCEEDED:
+                # of no use any more; and what it says must not grow, for the last event's id depends on it
+                with suppress(JobUnknown, JobGone):
+                    self._ledger.cancel(self._speaker)
+        said = self._ledger.said(self._speaker, *self._transcript.mark)
+        if job.state is State.SUCCEEDED and not said.attempt:  # of a chat whose part has been purged a moment before it
+            return job, Said(max(self._transcript.mark.attempt, 1), 0, [])
+        return job, said
+
+    def _told(self, job: Job, said: Said) -> list[Event]:
+        """Return the events that follow from what was read."""
+        events = [*self._transcript.queued(job), *self._transcript.begun(said.attempt)]
+        for piece in said.pieces:
+            events += self._transcript.heard(piece)
+        return events + self._transcript.end(job, said) if job.state.terminal else events

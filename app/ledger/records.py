@@ -1,0 +1,141 @@
+"""What the ledger answers and is handed: the records of its verbs, frozen and without behaviour."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+import msgspec
+
+from app.job import Job, Service, State, service_of
+
+
+class Submitted(StrEnum):
+    """What became of a submit."""
+
+    ACCEPTED = "accepted"
+    KNOWN = "known"  # this very call was made before, and its reply was lost
+    REPLAYED = "replayed"  # the idempotency key names an earlier job with the same body
+    MISMATCH = "mismatch"  # the idempotency key names an earlier job with another body
+
+
+class Submission(msgspec.Struct, frozen=True, kw_only=True):
+    """The answer to a submit. `job` is there when the job was accepted just now; else read `job_id`."""
+
+    outcome: Submitted
+    job_id: str
+    job: Job | None
+
+
+class Settled(StrEnum):
+    """What became of a settle or a release."""
+
+    RECORDED = "recorded"
+    RELEASED = "released"
+    AGAIN = "again"  # this owner did it before, and the reply was lost
+    STALE = "stale"  # the job is not this owner's any more; the result is thrown away
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where an attempt runs: the worker's node name, its server, and the label of its processor."""
+
+    worker: str
+    server: str
+    processor: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claim:
+    """A running attempt, as its worker holds it. (id, attempt, owner) is the fencing token."""
+
+    id: str
+    owner: str
+    attempt: int
+    errors: int  # attempts before this one that ended in a retryable error
+    task: str
+    tenant: str
+    input: bytes
+    created_ms: int
+    deadline_ms: int | None
+    trace: str | None
+
+    @property
+    def service(self) -> Service:
+        """The service whose job it is."""
+        return service_of(self.task)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ending:
+    """What is recorded with a job's end, as JSON. `append` names a list key and elements to push to it in the same step,
+    only if the end is recorded."""
+
+    result: bytes = b""
+    error: bytes = b""
+    usage: bytes = b""
+    append: tuple[str, Sequence[bytes]] | None = None
+
+
+NOTHING = Ending()
+
+
+class Voice(StrEnum):
+    """Which part of an answer a piece belongs to. An answer's reasoning, if any, comes before its content."""
+
+    STARTED = "started"  # no text: the attempt is being worked on
+    REASONING = "reasoning"
+    CONTENT = "content"
+
+
+class Piece(msgspec.Struct, frozen=True):
+    """Text that an attempt said. `position` is how many characters (code points) it had said up to the end of this piece,
+    reasoning and content together; so (attempt, position) is the piece's id, and any place in the text has one."""
+
+    attempt: int
+    position: int
+    voice: Voice
+    text: str
+
+
+class Saying(msgspec.Struct, frozen=True):
+    """A piece on its way into the ledger, with the claim that gives the right to say it."""
+
+    claim: Claim
+    piece: Piece
+
+
+class Said(msgspec.Struct, frozen=True):
+    """What a job has said: its last attempt (0: none yet), how many characters that said in all, and the pieces asked for,
+    as far as they are still kept."""
+
+    attempt: int
+    total: int
+    pieces: list[Piece]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Census:
+    """The books at one moment."""
+
+    counts: dict[str, int]
+    waiting: dict[Service, int]
+    woken: dict[Service, int]
+    delayed: int
+    running: int
+    finished: int
+
+    @property
+    def live(self) -> int:
+        """Jobs accepted and not ended."""
+        return sum(self.waiting.values()) + self.delayed + self.running
+
+    @property
+    def terminal(self) -> int:
+        """Jobs ended, those past retention included."""
+        return sum(self.counts.get(state, 0) for state in State if state.terminal)
+
+    @property
+    def balanced(self) -> bool:
+        """Conservation: accepted = terminal + live, and every ended job is kept or purged."""
+        return (self.counts.get("accepted", 0) == self.terminal + self.live
+                and self.terminal == self.finished + self.counts.get("purged", 0))

@@ -1,0 +1,76 @@
+"""When the model fails: the prompt it fails on fails alone, a failed step fails all for the moment, and only a lost device
+ends the engine."""
+
+from typing import Any
+
+import pytest
+import torch
+
+from app.errors import EngineFailed, EngineOutOfMemory, EngineTransient
+from tests.test_engine_batcher import PROMPTS, Turns, a_decoding, a_runner, one_thread  # noqa: F401 - a fixture
+from tests.test_engine_memory import SHORTAGES, Failing, in_the_last_layer, right
+
+
+@pytest.mark.parametrize(("error", "kind"), [*((error, EngineOutOfMemory) for error in SHORTAGES),
+                                             (ValueError("shapes do not fit"), EngineFailed)])
+@pytest.mark.parametrize("family", ["llama", "deepseek_v4"])
+def test_a_prompt_the_model_fails_on_fails_alone_and_those_read_with_it_are_answered(
+        family: str, error: Exception, kind: type[Exception], monkeypatch: pytest.MonkeyPatch) -> None:
+    turns = Turns(a_runner(family, 7), rows=7, tokens_a_pass=50)
+    requests = [a_decoding(PROMPTS[at], 5) for at in (1, 2, 0, 3)]
+    read = turns.runner.read
+
+    def read_all_but_one(prompts: Any, most: int) -> torch.Tensor:
+        if requests[1].prompt in prompts:
+            raise error
+        return read(prompts, most)
+
+    monkeypatch.setattr(turns.runner, "read", read_all_but_one)
+    turns.submit(*requests)
+    turns.run()
+
+    assert type(requests[1].error) is kind
+    assert str(error)[:20] in str(requests[1].error)
+    assert right(family, requests[0], *requests[2:])
+
+
+@pytest.mark.parametrize("family", ["llama", "deepseek_v4"])
+def test_a_failure_in_a_step_fails_all_for_the_moment_and_the_next_are_answered(family: str) -> None:
+    turns = Turns(a_runner(family, 7), rows=1, tokens_a_pass=50)
+    running, waiting, later = (a_decoding(PROMPTS[at], 9) for at in (1, 2, 3))
+    with in_the_last_layer(family, Failing([5], ValueError("shapes do not fit"))):
+        turns.run({0: [running, waiting], 9: [later]})
+
+    assert len(running.said) == 5
+    for one in (running, waiting):
+        assert isinstance(one.error, EngineTransient)
+        assert "the engine failed (ValueError)" in str(one.error)
+    assert right(family, later)
+    assert turns.lost == []
+
+
+def test_a_lost_device_fails_all_is_reported_and_ends_the_engine(monkeypatch: pytest.MonkeyPatch) -> None:
+    turns = Turns(a_runner("llama", 7), rows=1, tokens_a_pass=50)
+    running, waiting = a_decoding(PROMPTS[1], 9), a_decoding(PROMPTS[2], 9)
+    gone = torch.AcceleratorError("CUDA error: an illegal memory access was encountered")
+    monkeypatch.setattr(turns.runner, "leave", Failing(range(9), gone))  # nothing can be done on the device any more
+    turns.submit(running, waiting)
+    with in_the_last_layer("llama", Failing([3], gone)):
+        turns.run()
+
+    assert turns.lost == ["device"]
+    assert isinstance(running.error, EngineTransient)
+    assert isinstance(waiting.error, EngineTransient)
+    with pytest.raises(EngineTransient):
+        turns.batcher.answer(a_decoding(PROMPTS[1], 9))
+
+
+def test_a_device_lost_while_a_prompt_is_read_is_not_taken_for_the_prompts_fault() -> None:
+    turns = Turns(a_runner("llama", 7), rows=7)
+    one = a_decoding(PROMPTS[1], 9)
+    turns.submit(one)
+    with in_the_last_layer("llama", Failing([0], torch.AcceleratorError("CUDA error: device-side assert triggered"))):
+        turns.run()
+
+    assert turns.lost == ["device"]
+    assert isinstance(one.error, EngineTransient)

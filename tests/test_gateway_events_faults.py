@@ -1,0 +1,164 @@
+"""Followers of a job while workers, gateways and Redis are killed and stopped; each test ends with the audit.
+
+The stack beats slowly, so that what is heard at once is not heard with a beat.
+"""
+
+import signal
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import psutil
+import pytest
+import requests
+
+from app.registry import Registry
+from ops.sandbox import Sandbox, is_gone, kill
+from ops.waiting import wait_until
+from tests.caller import Caller
+from tests.reader import Reader, follow, read, text_of
+
+BEAT_S, LEASE_S = 3.0, 6.0
+AT_ONCE_S = 1.5  # well below the beat
+
+
+@pytest.fixture(scope="module")
+def slow_beat(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
+    sandbox = Sandbox.lay(tmp_path_factory.mktemp("slow"), lease_s=f"{LEASE_S}", beat_s=f"{BEAT_S}", redis_timeout_s="1",
+                          edits={"model = { concurrency = 16 }": "model = { concurrency = 1 }"})
+    sandbox.up()
+    yield sandbox
+    sandbox.down()
+
+
+@pytest.fixture
+def one(slow_beat: Sandbox) -> Iterator[Caller]:
+    """A caller; in the end no job is left, and the books balance."""
+    report = slow_beat.report()
+    wait_until(lambda: len(live(slow_beat)) == 10, timeout_s=30, what="ten live workers", every_s=0.2)
+    with Caller(report["entry"], report["api_key"]) as caller:
+        yield caller
+    audit = slow_beat.celery("audit")
+    assert audit.returncode == 0, audit.stdout + audit.stderr
+    assert "live 0" in audit.stdout
+
+
+def live(stack: Sandbox) -> dict[str, int]:
+    return {worker.name: worker.pid for worker in Registry(stack.client()).workers() if not is_gone(worker.pid)}
+
+
+def reader(stack: Sandbox, job_id: str, *, gateway: int = 0, after: str | None = None) -> Reader:
+    report = stack.report()
+    return Reader([*report["gateways"].values()][gateway], report["api_key"], job_id, after)
+
+
+def master(stack: Sandbox, server: str) -> psutil.Process:
+    (found,) = [process for process in psutil.Process(stack.report()["pids"][server]).children()
+                if "gunicorn" in " ".join(process.cmdline())]
+    return found
+
+
+def gateway_is_back(stack: Sandbox, gone: psutil.Process) -> None:
+    def back() -> bool:
+        try:
+            return (not gone.is_running() and master(stack, "server-1").pid != gone.pid
+                    and requests.get(stack.report()["gateways"]["server-1"] + "/readyz", timeout=5).status_code == 200)
+        except (requests.ConnectionError, ValueError, psutil.NoSuchProcess):
+            return False
+
+    wait_until(back, timeout_s=60, what="the gateway of server-1 to be back", every_s=0.2)
+
+
+# -- workers
+
+
+def test_when_a_worker_is_killed_the_reader_is_told_to_start_anew_and_reads_the_result(
+        one: Caller, slow_beat: Sandbox) -> None:
+    job = one.submit("one [stall 300ms] two [stall 2s] three")
+    reading = reader(slow_beat, job["id"]).reaches("two")
+    had = reading.events[-1].id
+    kill(live(slow_beat)[f"model@{one.job(job['id'])['server']}"])
+
+    events = reading.ends()
+    names = [event.name for event in events]
+    assert names.count("started") == names.count("restarted") == 1
+    assert events[names.index("restarted")].data == {"attempt": 2}
+    assert text_of(events) == events[-1].data["result"]["text"] == "one two three"
+    again = read(one, job["id"], had)
+    assert (again[0].name, again[0].id) == ("restarted", "2-0")
+    assert text_of(again) == "one two three"
+    assert [event.name for event in read(one, job["id"])].count("restarted") == 0, "he knows of no other attempt"
+
+
+@pytest.mark.parametrize("service", ["model", "chat"])
+def test_a_job_that_is_cancelled_while_it_speaks_frees_its_workers_slot_at_once(
+        one: Caller, slow_beat: Sandbox, service: str) -> None:
+    script = "[stall 100ms] hello [stall 300s]"
+    body: dict[str, Any] = {"prompt": script} if service == "model" else {"conversation": "c", "message": script}
+    jobs = [one.submit(service=service, input=body) for _ in range(2)]  # each worker of the model has one slot
+    readers = [reader(slow_beat, job["id"]).reaches("hello") for job in jobs]
+    began = time.monotonic()
+    one.call("DELETE", f"/v1/jobs/{jobs[0]['id']}")
+    assert one.ended(one.submit("free again")["id"])["state"] == "succeeded"
+    took_s = time.monotonic() - began
+    one.call("DELETE", f"/v1/jobs/{jobs[1]['id']}")
+
+    assert took_s < AT_ONCE_S
+    for reading in readers:
+        assert reading.ends()[-1].name == "cancelled"
+        assert follow(one, reading.events[-1].data["id"], reading.events[-1].id).status_code == 204
+
+
+# -- gateways
+
+
+def test_a_gateway_that_is_told_to_stop_ends_its_streams_at_once_and_their_readers_go_on_elsewhere(
+        one: Caller, slow_beat: Sandbox) -> None:
+    report = slow_beat.report()
+    with Caller(report["gateways"]["server-2"], report["api_key"]) as elsewhere:  # an idle connection would keep it
+        job = elsewhere.submit("one [stall 200ms] two [stall 3s] three")
+    reading = reader(slow_beat, job["id"]).reaches("two")
+    stopped = master(slow_beat, "server-1")
+    began = time.monotonic()
+    stopped.send_signal(signal.SIGTERM)
+    had = reading.ends()
+    took_s = time.monotonic() - began
+    rest = reader(slow_beat, job["id"], gateway=1, after=had[-1].id).ends()
+
+    assert not reading.broken
+    assert took_s < 2
+    assert text_of(had) + text_of(rest) == "one two three"
+    assert [event.name for event in rest] == ["token", "succeeded"]
+    wait_until(lambda: is_gone(stopped.pid), timeout_s=8, what="the gateway to be gone, well before it would be killed")
+    gateway_is_back(slow_beat, stopped)
+    assert one.job(job["id"]) == rest[-1].data
+
+
+def test_a_gateway_that_is_killed_and_started_anew_goes_on_with_its_readers(one: Caller, slow_beat: Sandbox) -> None:
+    job = one.submit("one [stall 200ms] two [stall 5s] three")
+    reading = reader(slow_beat, job["id"]).reaches("two")
+    killed = master(slow_beat, "server-1")
+    for process in [*killed.children(), killed]:
+        kill(process.pid)
+    had = reading.ends()
+    gateway_is_back(slow_beat, killed)
+    rest = reader(slow_beat, job["id"], after=had[-1].id).ends()
+
+    assert text_of(had) + text_of(rest) == rest[-1].data["result"]["text"] == "one two three"
+    assert one.job(job["id"]) == rest[-1].data
+
+
+# -- Redis
+
+
+def test_readers_wait_while_redis_is_away_and_read_on_when_it_is_back(one: Caller, slow_beat: Sandbox) -> None:
+    job = one.submit("one [stall 200ms] two [stall 3s] three [stall 1s] four")
+    readings = [reader(slow_beat, job["id"], gateway=number % 2).reaches("two") for number in range(4)]
+    kill(slow_beat.redis_pid())
+
+    for reading in readings:
+        events = reading.ends()
+        assert not reading.broken
+        assert events[-1].name == "succeeded"
+        assert text_of(events) == "one two three four"
+        assert [event.name for event in events].count("queued") == 1

@@ -1,0 +1,74 @@
+"""Two hundred callers follow their jobs on the demo model while it works on them, through both gateways; some are cut off
+in the middle and go on at the other gateway. Each reads exactly what the job's result says."""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from ops.sandbox import Sandbox
+from tests.caller import Caller
+from tests.reader import LAST, Told, follow, parse, text_of
+from tests.test_engine_families import DEMO_DATA
+from workers.engine.demo_model import demo_model_folder
+
+CLIENTS, CUT = 200, 20
+TOKENS = 24
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
+    """The stack with the demo model behind both servers."""
+    model = demo_model_folder(DEMO_DATA).resolve()
+    sandbox = Sandbox.lay(tmp_path_factory.mktemp("served"), engine="torch", model=str(model))
+    sandbox.up()
+    yield sandbox
+    audit = sandbox.celery("audit")
+    sandbox.down()
+    assert audit.returncode == 0, audit.stdout + audit.stderr
+
+
+@pytest.mark.timeout(600)
+def test_two_hundred_callers_each_read_exactly_their_result_and_those_cut_off_go_on_at_the_other_gateway(
+        served: Sandbox) -> None:
+    report = served.report()
+    gateways = list(report["gateways"].values())
+    with Caller(report["entry"], report["api_key"]) as caller:
+        jobs = [caller.submit(f"Tell a story about the number {number}:", input={
+            "messages": [{"role": "user", "content": f"Tell a story about the number {number}."}], "max_tokens": TOKENS,
+            "seed": number, "temperature": 1.0})["id"] for number in range(CLIENTS)]
+
+        def read_on(number: int) -> list[Told]:
+            here, there = (Caller(gateways[(number + at) % 2], report["api_key"]) for at in (0, 1))
+            with here, there:
+                cut = number % (CLIENTS // CUT) == 0
+                events = some_events(here, jobs[number], most=3 + number // 50) if cut else []
+                assert not events or events[-1].name not in LAST, "cut off in the middle"
+                whole = follow(there if cut else here, jobs[number], events[-1].id if cut else None)
+                assert whole.status_code == 200, whole.text
+                events += parse(whole.text)
+                assert follow(here, jobs[number], events[-1].id).status_code == 204, "nothing is left to read"
+            return events
+
+        with ThreadPoolExecutor(CLIENTS) as threads:
+            read = list(threads.map(read_on, range(CLIENTS)))
+        for job_id, events in zip(jobs, read, strict=True):
+            job = caller.job(job_id)
+            assert job["state"] == "succeeded", job["error"]
+            assert events[-1].name == "succeeded"
+            assert events[-1].data["result"] == job["result"]
+            assert text_of(events) == job["result"]["text"]
+            assert len({event.id for event in events}) == len(events), "nothing comes twice"
+    assert sum(sum(event.name == "token" for event in events) > 1 for events in read) > CLIENTS / 2, (
+        "most texts came in several pieces")
+
+
+def some_events(caller: Caller, job_id: str, *, most: int) -> list[Told]:
+    """Read the first events of a job, and hang up."""
+    body = b""
+    with follow(caller, job_id, stream=True) as answer:
+        for chunk in answer.iter_content(chunk_size=None):
+            body += chunk
+            if len(events := parse(body.rpartition(b"\n\n")[0].decode())) >= most:
+                return events[:most]
+    raise AssertionError(f"the stream ended after {body.decode()}")

@@ -1,0 +1,298 @@
+"""The continuous batcher: one thread runs the model for all requests at once.
+
+A request waits until there is a row and memory for it, has its prompt read in chunks, and then gets a token with each
+step, together with all others. It joins at any step and leaves at any: done, stopped or failed. Each turn of the thread is
+at most one pass over prompts and one step, and the pass is bounded in time while others are being answered, so that a long
+prompt does not make them wait.
+
+Promises: what does not fit waits and is not dropped; a request that is stopped leaves before the next step; the thread
+survives whatever the model raises.
+"""
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+import torch
+
+from app import logs
+from app.errors import EngineFailed, EngineOutOfMemory, EngineTransient, JobStopped, TandemError
+from workers.engine.decoding import Decoding, device_lost, out_of_memory
+from workers.engine.pace import Pace
+from workers.engine.prefixes import SHORTEST, Prefixes, common, packed
+from workers.engine.rows import SLACK, Row, row_room
+from workers.engine.runner import Runner
+from workers.engine.sampling import logprobs, pick
+
+_T = TypeVar("_T")
+
+
+class Batcher:
+    """Answers decodings; `answer` may be called from any thread."""
+
+    def __init__(self, runner: Runner, *, most_rows: int, token_bytes: float, budget: int, prefixes: Prefixes,
+                 pace: Pace, broken: Callable[[], None]) -> None:
+        """`budget` is the memory in bytes for what the model keeps of tokens, `token_bytes` what it keeps of one. `broken`
+        is called when the device is lost, after all requests have been told."""
+        self._runner = runner
+        self._most_rows = most_rows
+        self._token_bytes = token_bytes
+        self._budget = budget
+        self._prefixes = prefixes
+        self._broken = broken
+        self._arrived: deque[Decoding] = deque()
+        self._waiting: deque[Decoding] = deque()
+        self._reading: list[Decoding] = []
+        self._running: list[Decoding] = []  # in the order of the runner's rows
+        self._pace = pace
+        self._wake = threading.Condition()
+        self._closing = False
+        self.counts = {"steps": 0, "passes": 0, "requests": 0, "prompt_tokens": 0, "cached_tokens": 0,
+                       "completion_tokens": 0, "prefix_hits": 0, "out_of_memory": 0}
+        self._thread = threading.Thread(target=self._run, name="tandem-engine", daemon=True)
+
+    def start(self) -> None:
+        """Begin to answer."""
+        self._thread.start()
+
+    def close(self) -> None:
+        """End the thread after the step it is at; who still waits is told to try elsewhere."""
+        with self._wake:
+            self._closing = True
+            self._wake.notify()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def answer(self, decoding: Decoding) -> None:
+        """Return once the decoding has ended. Raises `JobStopped` or an `EngineError`."""
+        with self._wake:
+            if self._closing:
+                raise EngineTransient("the engine is closing; another attempt goes to a fresh one")
+            self._arrived.append(decoding)
+            self._wake.notify()
+        decoding.ended.wait()
+        if decoding.error is not None:
+            raise decoding.error
+
+    def figures(self) -> dict[str, int | float]:
+        """What is going on, and what was counted since the start."""
+        return {**self.counts, "waiting": len(self._waiting) + len(self._arrived), "reading": len(self._reading),
+                "running": len(self._running), "kv_bytes": self._runner.nbytes(), "kv_budget_bytes": self._budget,
+                "prefixes": len(self._prefixes), "prefix_bytes": self._prefixes.nbytes}
+
+    def fits(self, tokens: int) -> bool:
+        """Whether a request of so many tokens, prompt and answer, fits the memory when nothing else runs."""
+        return self._memory(1, tokens) <= self._budget
+
+    # the thread
+
+    def _run(self) -> None:
+        while not self._closing:
+            try:
+                with torch.inference_mode():
+                    self._turn()
+            except Exception as exc:  # noqa: BLE001 - the thread's outermost loop: without it no request is answered any more
+                logs.event("engine_turn_failed", level=logging.ERROR, exc_info=True, why=str(exc))
+                self._fail_all(EngineTransient(f"the engine failed ({type(exc).__name__}); see the worker's log"))
+                if device_lost(exc):
+                    self._closing = True
+                    self._broken()
+        self._fail_all(EngineTransient("the engine is closing; another attempt goes to a fresh one"))
+
+    def _turn(self) -> None:
+        self._await_work()
+        self._drop_stopped()
+        self._admit()
+        if self._reading:
+            self._read()
+        if self._running:
+            self._step()
+
+    def _await_work(self) -> None:
+        with self._wake:
+            while not (self._arrived or self._waiting or self._reading or self._running or self._closing):
+                self._wake.wait()  # nobody waits while nothing runs: one alone is always taken in
+            while self._arrived:
+                self._waiting.append(self._arrived.popleft())
+
+    def _drop_stopped(self) -> None:
+        for held in (self._waiting, self._reading):
+            for decoding in [each for each in held if each.stopped()]:
+                held.remove(decoding)
+                decoding.fail(JobStopped("stopped before its first token"))
+        for decoding in [each for each in self._running if each.stopped()]:
+            self._leave(decoding)
+            decoding.fail(JobStopped(f"stopped after {len(decoding.said)} tokens"))
+
+    def _admit(self) -> None:
+        """Take in those who wait, in order, as far as there are rows and memory."""
+        while self._waiting and len(self._reading) + len(self._running) < self._most_rows:
+            taken = [*self._reading, *self._running, self._waiting[0]]
+            needed = self._memory(len(taken), max(each.prompt.expected for each in taken))
+            if needed > self._budget and len(taken) > 1:
+                return
+            self._prefixes.shrink(round(self._budget - needed))
+            self._reading.append(self._waiting.popleft())
+            self._begin(self._reading[-1])
+
+    def _memory(self, rows: int, columns: int) -> float:
+        return row_room(rows, self._most_rows) * columns * SLACK * self._token_bytes
+
+    def _begin(self, decoding: Decoding) -> None:
+        """Let the prompt begin with what is held of one that began in the same way."""
+        tokens = decoding.tokens
+        row = self._prefixes.find(tokens)
+        wanted = packed(tokens[:-1])
+        shared, at = max(((common(packed(other.tokens), wanted), at) for at, other in enumerate(self._running)),
+                         default=(0, 0))
+        if shared >= max(SHORTEST, row.length + SHORTEST if row else 0) and (running := self._kept(at)) is not None:
+            row = running.first(shared)
+        if row is not None:
+            decoding.prompt.held, decoding.prompt.done = row, row.length
+            decoding.cached = row.length
+            self.counts["prefix_hits"] += 1
+        self.counts["requests"] += 1
+        self.counts["prompt_tokens"] += len(tokens)
+        self.counts["cached_tokens"] += decoding.cached
+
+    def _read(self) -> None:
+        """One pass over the first prompts; those that are through begin their answers."""
+        most = self._pace.tokens(reading=len(self._reading), running=len(self._running))
+        group = self._group(most)
+        prompts = [decoding.prompt for decoding in group]
+        padded = len(group) * min(max(prompt.left for prompt in prompts), most)
+        began_s = time.perf_counter()
+        try:
+            logits = self._with_memory(lambda: self._runner.read(prompts, most))
+        except Exception as exc:  # noqa: BLE001 - whatever a model raises on a prompt fails that prompt, not the others
+            self._read_failed(group, exc)
+            return
+        self._pace.learn_pass(padded, time.perf_counter() - began_s)
+        self.counts["passes"] += 1
+        through = [at for at, decoding in enumerate(group) if not decoding.prompt.left and self._joins(decoding)]
+        if through:
+            self._take(logits[through], [group[at] for at in through])
+
+    def _joins(self, decoding: Decoding) -> bool:
+        """Make it a running row, if there is memory for that; else it fails."""
+        try:
+            self._with_memory(lambda: self._runner.join(decoding.prompt))
+        except Exception as exc:  # noqa: BLE001 - as above
+            self._read_failed([decoding], exc)
+            return False
+        self._reading.remove(decoding)
+        decoding.prompt.held = None
+        self._running.append(decoding)
+        return True
+
+    def _group(self, most: int) -> list[Decoding]:
+        """The first prompt, and as many of the next as can be read to their ends with it in a pass of `most` tokens."""
+        group = [self._reading[0]]
+        longest = group[0].prompt.left
+        for decoding in self._reading[1:]:
+            longest = max(longest, decoding.prompt.left)
+            together = [*group, decoding]
+            if (longest * len(together) > most or any(each.alone for each in together)
+                    or not self._runner.fits_together([each.prompt for each in together])):
+                break
+            group = together
+        return group
+
+    def _read_failed(self, group: list[Decoding], exc: Exception) -> None:
+        """Fail the prompt that could not be read; of several, try each by itself."""
+        if device_lost(exc):
+            raise exc
+        logs.event("prompts_not_read", level=logging.ERROR, exc_info=True, prompts=len(group), why=str(exc))
+        if len(group) > 1:
+            for decoding in group:
+                decoding.alone = True
+            return
+        self._reading.remove(group[0])
+        tokens = len(group[0].tokens)
+        group[0].fail(EngineOutOfMemory(f"no memory for {tokens} tokens of prompt; {exc}") if out_of_memory(exc)
+                      else EngineFailed(f"the model failed on {tokens} tokens of prompt: {exc}"))
+
+    def _step(self) -> None:
+        """One token more for each running row."""
+        began_s = time.perf_counter()
+        try:
+            logits = self._with_memory(lambda: self._runner.step([each.said[-1] for each in self._running]))
+        except Exception as exc:
+            if not out_of_memory(exc):
+                raise
+            newest = max(self._running, key=lambda each: each.prompt.expected)  # what it may still take is the most
+            self._leave(newest)
+            newest.fail(EngineOutOfMemory(f"no memory for {newest.prompt.expected} tokens of prompt and answer; {exc}"))
+            return
+        self.counts["steps"] += 1
+        self._take(logits, list(self._running))
+        self._pace.learn_step(time.perf_counter() - began_s)
+
+    def _take(self, logits: torch.Tensor, decodings: Sequence[Decoding]) -> None:
+        """Pick the next token of each, and let those go who have ended."""
+        pickers = [decoding.picker for decoding in decodings]
+        tokens = pick(logits, pickers)
+        thought = logprobs(logits, pickers, tokens)
+        self.counts["completion_tokens"] += len(tokens)
+        for decoding, token, its in zip(decodings, tokens, thought, strict=True):
+            decoding.take(token, its)
+        for decoding in decodings:
+            if decoding.reason:
+                self._end(decoding)
+
+    def _end(self, decoding: Decoding) -> None:
+        """It has its answer; what is held of it may serve another."""
+        at = self._running.index(decoding)
+        held = self._runner.lengths[at]
+        if self._prefixes.wants(held, self._token_bytes) and (row := self._kept(at)) is not None:
+            self._prefixes.keep((decoding.tokens + decoding.said)[:held], row)
+        self._leave(decoding)
+        decoding.text.finish()
+        decoding.ended.set()
+
+    def _leave(self, decoding: Decoding) -> None:
+        """Free its row. The runner moves its last row there, and so do we."""
+        at = self._running.index(decoding)
+        last = self._running.pop()
+        if at < len(self._running):
+            self._running[at] = last
+        self._runner.leave(at)
+
+    def _kept(self, at: int) -> Row | None:
+        """A copy of what is held of a row, if there is memory for that."""
+        try:
+            return self._with_memory(lambda: self._runner.keep(at))
+        except Exception as exc:
+            if not out_of_memory(exc):
+                raise
+            return None
+
+    def _with_memory(self, run: Callable[[], _T]) -> _T:
+        """Run; when memory is short, give up what is kept for later and run again. That is safe: what a model wrote before
+        it failed is written again."""
+        try:
+            return run()
+        except Exception as exc:
+            if not out_of_memory(exc):
+                raise
+            self.counts["out_of_memory"] += 1
+            logs.event("engine_out_of_memory", level=logging.WARNING, why=str(exc))
+        self._prefixes.shrink(0)
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        return run()
+
+    @torch.inference_mode()
+    def _fail_all(self, error: TandemError) -> None:
+        with self._wake:
+            held = [*self._running, *self._reading, *self._waiting, *self._arrived]
+            self._running.clear()
+            self._reading.clear()
+            self._waiting.clear()
+            self._arrived.clear()
+        for decoding in held:
+            decoding.fail(error)
+        self._runner.clear()

@@ -1,0 +1,36 @@
+"""How much of the prompts is read at a time: enough to keep the device busy, little enough that those who are being
+answered hardly notice."""
+
+from dataclasses import dataclass
+
+_STALL_S = 0.1  # what a pass over prompts may add to the time between two tokens, where a step takes less than that
+_LONGEST_PASS_S = 0.5  # what it may take when nobody is being answered, so that a prompt can be stopped
+_LEAST, _MOST = 16, 4096  # tokens of a pass, padding included
+_SMOOTHING = 0.2
+
+
+@dataclass(slots=True)
+class Pace:
+    """What a pass costs: `pass_s`, whatever it reads, and `token_s` for each token; `step_s` is what a step takes."""
+
+    pass_s: float
+    token_s: float
+    step_s: float = 0.0
+
+    def tokens(self, *, reading: int, running: int) -> int:
+        """Return how many tokens a pass may have, padding included, while so many prompts are to be read and so many rows
+        are being answered. The more wait in proportion, the longer the others do."""
+        allowed_s = _LONGEST_PASS_S
+        if running:
+            allowed_s = min(max(_STALL_S, self.step_s) * (1 + reading / running), _LONGEST_PASS_S)
+        return min(max(int((allowed_s - self.pass_s) / self.token_s), _LEAST), _MOST)
+
+    def learn_pass(self, tokens: int, took_s: float) -> None:
+        """Take in how long a pass took: both costs are off by as much as their sum was."""
+        off = took_s / (self.pass_s + self.token_s * tokens)
+        self.pass_s *= 1 + _SMOOTHING * (off - 1)
+        self.token_s *= 1 + _SMOOTHING * (off - 1)
+
+    def learn_step(self, took_s: float) -> None:
+        """Take in how long a step took."""
+        self.step_s += _SMOOTHING * (took_s - self.step_s)
