@@ -1,11 +1,12 @@
 """Fills in a model's chat template, to the letter as transformers does (`transformers.utils.chat_template_utils`, 5.23).
 
 A template comes with a model and is not ours: it runs in Jinja's immutable sandbox, for a limited time, and may make texts
-of a limited length only. The limits are looked at wherever the template reads a member, calls something, multiplies, or
-writes; a filter that makes one huge text by itself escapes them.
+of a limited length only. The limits are looked at wherever the template reads a member, calls something, multiplies,
+formats or writes; another filter that makes one huge text by itself escapes them.
 """
 
 import json
+import re
 import time
 from collections.abc import Mapping, Sequence
 from contextvars import ContextVar
@@ -15,6 +16,7 @@ from typing import Any, NoReturn
 import jinja2
 from jinja2 import nodes
 from jinja2.ext import Extension, loopcontrols
+from jinja2.filters import do_format
 from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.utils import Namespace
@@ -23,6 +25,7 @@ from app.errors import InvalidInput, TandemError
 
 _MOST_S = 5.0  # for one text; the longest request takes milliseconds
 _MOST_CHARACTERS = 2**24  # sixteen times the longest request
+_NESTED = re.compile(r"\{[^{}]*\{")  # "{:{}}": the width is one of the values
 
 _until_s: ContextVar[float] = ContextVar("_until_s")  # monotonic; when the template at work must be done
 
@@ -95,7 +98,7 @@ class _Generation(Extension):
 class _Sandbox(ImmutableSandboxedEnvironment):
     """Jinja's sandbox, which looks at the limits."""
 
-    intercepted_binops = frozenset({"*", "**"})
+    intercepted_binops = frozenset({"*", "**", "%"})
 
     def getattr(self, obj: Any, attribute: str) -> Any:
         return _watch(super().getattr(obj, attribute))
@@ -105,7 +108,21 @@ class _Sandbox(ImmutableSandboxedEnvironment):
 
     def call(__self, __context: Any, __obj: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: N805 - as in Jinja: a
         # template may pass a keyword named `self`
+        if isinstance(getattr(__obj, "__self__", None), str | bytes | int):  # str.center and others take a length
+            _watch(None, _numbers((args, kwargs)))
         return _watch(super().call(__context, __obj, *args, **kwargs))
+
+    def wrap_str_format(self, value: Any) -> Any:
+        form = super().wrap_str_format(value)
+        if form is None:
+            return None
+
+        def bounded(*args: Any, **kwargs: Any) -> str:
+            _watch_widths(value.__self__, (args, kwargs), given=_NESTED.search(value.__self__) is not None)
+            text: str = form(*args, **kwargs)
+            return text
+
+        return bounded
 
     def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
         for sequence, times in ((left, right), (right, left)):
@@ -113,6 +130,9 @@ class _Sandbox(ImmutableSandboxedEnvironment):
                 _watch(None, len(sequence) * times)
         if operator == "**" and isinstance(left, int) and isinstance(right, int):
             _watch(None, left.bit_length() * right)
+        if operator == "%" and isinstance(left, str | bytes):
+            form = left if isinstance(left, str) else left.decode("latin-1")
+            _watch_widths(form, right, given="*" in form)
         return super().call_binop(context, operator, left, right)
 
 
@@ -141,7 +161,7 @@ class _Dict:
 
 def _environment() -> _Sandbox:
     environment = _Sandbox(trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, loopcontrols])
-    environment.filters["tojson"] = _to_json
+    environment.filters.update(tojson=_to_json, format=_format)
     environment.globals.update(raise_exception=_raise_exception, strftime_now=_strftime_now, dict=_Dict(),
                                namespace=_Namespace)
     return environment
@@ -156,6 +176,26 @@ def _watch(value: Any, length: int | None = None) -> Any:
     if length > _MOST_CHARACTERS:
         raise TemplateUnusable(f"the chat template makes a text of {length} characters; {_MOST_CHARACTERS} is the most")
     return value
+
+
+def _watch_widths(form: str, values: Any, *, given: bool) -> None:
+    """Watch what a format asks for: all its numbers are taken for widths, and those among the values where a width can be
+    given there."""
+    widths = sum(int(digits.lstrip("0")[:20] or 0) for digits in re.findall("[0-9]+", form))
+    _watch(None, widths + (_numbers(values) if given else 0))
+
+
+def _numbers(value: Any) -> int:
+    if isinstance(value, int):
+        return abs(value)
+    if isinstance(value, Mapping):
+        return sum(map(_numbers, value.values()))
+    return sum(map(_numbers, value)) if isinstance(value, tuple | list) else 0
+
+
+def _format(form: Any, *args: Any, **kwargs: Any) -> str:
+    _watch_widths(str(form), (args, kwargs), given="*" in str(form))
+    return do_format(form, *args, **kwargs)
 
 
 def _check_name(name: Any) -> None:

@@ -171,11 +171,16 @@ class EngineTransient(EngineError):
 
 
 class EngineUnavailable(EngineTransient):
-    """The model's server is away, or too busy to take the request. It does not count against the job, which waits on."""
+    """The model's server is away, or too busy to take the request. It does not count against the job, which waits on, for
+    `retry_after_s` at least."""
 
     code = "engine-unavailable"
     title = "Engine unavailable"
     status = 503
+
+    def __init__(self, message: str, *, retry_after_s: float = 0.0) -> None:
+        self.retry_after_s = retry_after_s
+        super().__init__(message)
 
 
 class EngineOutOfMemory(EngineError):

@@ -7,12 +7,14 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 
+import msgspec
+
 from app.announcements import Announcements
 from app.errors import JobGone, JobUnknown, StoreUnavailable
 from app.job import Job, Service, State, model_part
 from app.ledger import Ledger, Piece, Said
 from app.streams import Listener, Streams
-from app.transcript import SPEAKING, Event, Mark, Transcript
+from app.transcript import SPEAKING, Event, Mark, Transcript, merged
 
 QUIET_S = 15.0  # after so long without an event the reader is told that we are there, and we look in the ledger
 _AGAIN_S = 1.0  # between two looks where the ledger could not be read, or lacks what was said
@@ -27,7 +29,9 @@ class Following:
         self._ledger = ledger
         self._transcript = Transcript(mark)
         self._speaker = job_id  # the job that says what is said
+        self._job: Job | None = None  # as it was read, less its input: that is large, and not told
         self._looked_s = 0.0  # monotonic
+        self._lacking = False  # a piece was heard before which one is missing
 
     @property
     def over(self) -> bool:
@@ -35,15 +39,9 @@ class Following:
         return self._transcript.ended
 
     def begin(self) -> list[Event]:
-        """Return the events that there are already.
-
-        Raises `JobUnknown`, `JobGone`, `StoreUnavailable`, and `ValueError` for a mark that no event of the job has.
-        """
-        job, said = self._read()
-        mark = self._transcript.mark
-        if mark.attempt > said.attempt:
-            raise ValueError(f"there is no event {mark}: the job has had {said.attempt} attempts")
-        return [] if self._transcript.had_all(job, said) else self._told(job, said)
+        """Return the events that there are already. Raises `JobUnknown`, `JobGone` and `StoreUnavailable`."""
+        events, job, said = self._look()
+        return events if self._transcript.had_all(job, said) else events + self._told(job, said)
 
     def events(self, streams: Streams, announcements: Announcements) -> Iterator[Sequence[Event]]:
         """Yield events as they come, and nothing now and then; until the last one, or until this process is to stop. While
@@ -61,37 +59,45 @@ class Following:
                 if self._transcript.ended or streams.closing:
                     return
                 left_s = max(told_s + QUIET_S - time.monotonic(), 0.0)
-                if not listener.something.wait(min(left_s, _AGAIN_S) if listener.look else left_s):
+                if not listener.something.wait(min(left_s, _AGAIN_S) if listener.look or self._lacking else left_s):
                     listener.look = True
 
     def _next(self, listener: Listener) -> list[Event]:
         """Return the events that follow from what the listener was told, or from a look where it was told to look."""
         pieces = listener.take()
         looking, listener.look = listener.look, False
-        if not looking:
-            events, whole = self._hear(pieces)
-            if whole or time.monotonic() - self._looked_s < _AGAIN_S:
-                return events
-        else:
-            events = []
-        try:
-            return events + self._told(*self._read())
-        except StoreUnavailable:
-            listener.look = True
-            return events
+        events = [] if looking else self._hear(pieces)
+        if looking or (self._lacking and time.monotonic() - self._looked_s >= _AGAIN_S):
+            try:
+                anew, job, said = self._look()
+                events += anew + self._told(job, said)
+            except StoreUnavailable:
+                listener.look = True
+        return events
 
-    def _hear(self, pieces: Sequence[Piece]) -> tuple[list[Event], bool]:
-        """Return the events of these pieces, up to the first before which one is missing, and whether none is."""
+    def _hear(self, pieces: Sequence[Piece]) -> list[Event]:
+        """Return the events of these pieces, up to the first before which one is missing."""
         events: list[Event] = []
-        for piece in pieces:
+        for piece in merged(pieces):
             if self._transcript.misses(piece):
-                return events, False
+                self._lacking = True
+                return events
             events += self._transcript.heard(piece)
-        return events, True
+        return events
+
+    def _look(self) -> tuple[list[Event], Job, Said]:
+        """Look in the ledger; return the word to start over, if what the reader has had is lost, and what there is."""
+        job, said = self._read()
+        events: list[Event] = []
+        if self._transcript.is_beyond(job, said):
+            events = self._transcript.start_over(said.attempt)
+            job, said = self._read()
+        self._lacking = False
+        return events, job, said
 
     def _read(self) -> tuple[Job, Said]:
         """Read the job, and then what it has said: if the job had ended, that is all."""
-        job = self._ledger.read(self._job_id, self._tenant)
+        job = self._read_job()
         self._looked_s = time.monotonic()
         if job.service not in SPEAKING:
             return job, Said(job.attempt, 0, [])
@@ -106,9 +112,18 @@ class Following:
             return job, Said(max(self._transcript.mark.attempt, 1), 0, [])
         return job, said
 
+    def _read_job(self) -> Job:
+        """Return the job: read whole at first and when it has ended, in between no more of it than changes."""
+        glance = self._ledger.glance(self._job_id) if self._job else None
+        if self._job and glance and not glance[0].terminal:
+            return msgspec.structs.replace(self._job, state=glance[0], attempt=glance[1])
+        job = self._ledger.read(self._job_id, self._tenant)
+        self._job = msgspec.structs.replace(job, input=b"{}")
+        return job
+
     def _told(self, job: Job, said: Said) -> list[Event]:
         """Return the events that follow from what was read."""
         events = [*self._transcript.queued(job), *self._transcript.begun(said.attempt)]
-        for piece in said.pieces:
+        for piece in merged(said.pieces):
             events += self._transcript.heard(piece)
         return events + self._transcript.end(job, said) if job.state.terminal else events

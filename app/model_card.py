@@ -20,6 +20,7 @@ CARD_LIFE_S = 60.0
 
 _TOKENIZER_LIFE_S = 600  # it may be read by those who hold a card that has just ended
 _CARDS = "model-cards"
+_UNKNOWN_MS = 2**53  # the end of an entry that cannot be read
 
 
 class ModelCard(msgspec.Struct, frozen=True, kw_only=True):
@@ -52,8 +53,9 @@ def publish(client: redis.Redis, server: str, card: ModelCard | None, tokenizer_
         key = _tokenizer_key(card.tokenizer)
         if not client.expire(key, _TOKENIZER_LIFE_S):
             client.set(key, zlib.compress(tokenizer_json), ex=_TOKENIZER_LIFE_S)
-    entry = _Entry(until_ms=_now_ms(client.time()) + round(CARD_LIFE_S * 1000), card=card)
-    client.hset(_CARDS, server, msgspec.json.encode(entry))
+    now_ms = _now_ms(client.time())
+    client.hset(_CARDS, server, _said(card, now_ms))
+    _tidy(client, now_ms)
 
 
 def read(client: redis.Redis) -> tuple[ModelCard, ...]:
@@ -82,14 +84,36 @@ def digest(tokenizer_json: bytes) -> str:
     return hashlib.sha256(tokenizer_json).hexdigest()
 
 
+def _tidy(client: redis.Redis, now_ms: int) -> None:
+    """Forget the servers that have been silent for a life more than a card's. An entry that cannot be read begins its life
+    now, as one without a card: if its server is there, it will write another."""
+    with client.pipeline() as pipeline:
+        pipeline.watch(_CARDS)
+        entries = {server: _entry(server.decode(), text) for server, text in pipeline.hgetall(_CARDS).items()}
+        pipeline.multi()
+        for server, entry in entries.items():
+            if entry.until_ms == _UNKNOWN_MS:
+                pipeline.hset(_CARDS, server, _said(None, now_ms))
+            elif entry.until_ms + CARD_LIFE_S * 1000 < now_ms:
+                pipeline.hdel(_CARDS, server)
+        try:
+            pipeline.execute()
+        except redis.exceptions.WatchError:  # a server spoke just now; there is a next time
+            return
+
+
+def _said(card: ModelCard | None, now_ms: int) -> bytes:
+    return msgspec.json.encode(_Entry(until_ms=now_ms + round(CARD_LIFE_S * 1000), card=card))
+
+
 def _entry(server: str, text: bytes) -> _Entry:
     """Return a server's entry; one that cannot be read, as another version of Tandem might leave, counts as one without a
-    card for as long as it is there."""
+    card for as long as it is there: see `_tidy`."""
     try:
         return msgspec.json.decode(text, type=_Entry)
     except msgspec.DecodeError as exc:
         logs.event("model_card_unreadable", server=server, why=str(exc))
-        return _Entry(until_ms=2**53, card=None)
+        return _Entry(until_ms=_UNKNOWN_MS, card=None)
 
 
 def _tokenizer_key(digest: str) -> str:

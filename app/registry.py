@@ -48,9 +48,8 @@ class Registry:
 
 def _entry(name: str, record: dict[bytes, bytes]) -> WorkerEntry | None:
     """Return a worker's entry, or None for one that cannot be read, as another version of Tandem might leave."""
-    text = {key.decode(): value.decode() for key, value in record.items()}
     try:
-        return _read_entry(name, text)
+        return _read_entry(name, {key.decode(): value.decode(errors="replace") for key, value in record.items()})
     except (KeyError, ValueError, msgspec.MsgspecError) as exc:
         logs.event("worker_entry_unreadable", worker=name, why=f"{type(exc).__name__}: {exc}")
         return None
@@ -62,4 +61,13 @@ def _read_entry(name: str, text: dict[str, str]) -> WorkerEntry:
         pid=int(text["pid"]), host=text["host"], processors=tuple(text["processors"].split(",")),
         cpus=tuple(int(part) for part in text["cpus"].split(",")), slots=int(text["slots"]), busy=int(text["busy"]),
         idle_ms=int(text["idle_ms"]), beat_ms=int(text["beat_ms"]),
-        figures=msgspec.json.decode(text.get("figures", "{}"), type=Figures))
+        figures=_read_figures(name, text.get("figures", "{}")))
+
+
+def _read_figures(name: str, text: str) -> Figures:
+    """Return a worker's own figures, none where they cannot be read: it lives all the same."""
+    try:
+        return msgspec.json.decode(text, type=Figures)
+    except msgspec.MsgspecError as exc:
+        logs.event("worker_figures_unreadable", worker=name, why=str(exc))
+        return {}

@@ -44,7 +44,7 @@ class Settings:
     openai_model: str = ""  # the model's name there; empty: the first one that it lists
     openai_connect_s: float = 5.0  # a connection to it that takes longer has failed
     openai_silence_s: float = 120.0  # the longest wait for its next piece of an answer, the first included
-    openai_retry_s: float = 30.0  # how long a request is tried again there before its attempt fails
+    openai_retry_s: float = 30.0  # after this time no other call is made for an attempt; no less than the cooldown
     openai_breaker_faults: int = 5  # after so many faults of it in a row it is left alone
     openai_breaker_cooldown_s: float = 10.0  # for so long; then one request tries it
     server: str = ""  # which server of the topology this process belongs to; set by ops.server
@@ -138,6 +138,11 @@ def _out_of_range(values: Mapping[str, Any]) -> list[str]:
     if not beat_s * 2 <= lease_s:
         faults.append(f"beat_s must be at most half of lease_s, or one late beat loses the job; got beat_s {beat_s!r} "
                       f"and lease_s {lease_s!r}")
+    retry_s = values.get("openai_retry_s", _default("openai_retry_s"))
+    cooldown_s = values.get("openai_breaker_cooldown_s", _default("openai_breaker_cooldown_s"))
+    if not cooldown_s <= retry_s:
+        faults.append("openai_breaker_cooldown_s must be at most openai_retry_s, or no request waits until the upstream is "
+                      f"tried again; got openai_breaker_cooldown_s {cooldown_s!r} and openai_retry_s {retry_s!r}")
     if values.get("engine") == "openai" and not values.get("openai_url"):
         faults.append("openai_url is missing, which the engine openai needs: the base URL of the server to call, as "
                       "http://host:8000/v1")

@@ -72,8 +72,8 @@ class Streams:
         with self._lock:
             self._listeners[job_id].append(listener)
             if not self._hearing:
-                self._hearing = True
                 threading.Thread(target=self._hear, name="tandem-streams", daemon=True).start()
+                self._hearing = True  # by a thread that did start
         try:
             yield listener
         finally:

@@ -7,11 +7,16 @@ Events have the id `<attempt>-<position>`, and the order of the ids is the order
     <a>-<n>      token: text up to the n-th character (code point) of what attempt a says, reasoning first, then content
     <a>-<n+1>    succeeded, failed, cancelled or expired, after the n characters said in all; 0-2 where none ever started
 
+The ids grow, with one exception: a Redis that failed over may have lost what a reader had been told. Whoever comes with, or
+has had, an event beyond what there is, starts over: he is told `restarted` with the attempt that there is, and then all
+that it has said; where none is left, the next to begin is a `restarted`.
+
 Because an id says how far the text had come, a reader can go on from any id, with any gateway, however the text was cut
 into pieces before, and with the job's result alone where the pieces are no longer kept. Pure: no clock, no I/O.
 """
 
 import re
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import msgspec
@@ -46,6 +51,9 @@ class Mark(NamedTuple):
 
 QUEUED = Mark(0, 1)
 
+#: The end of a job that none was seen to start of. It stays the end: the part of a chat may start just after that.
+NEVER_STARTED = Mark(0, 2)
+
 
 class Event(NamedTuple):
     """An event of a job. `data` is JSON-able; of the last event it is the job itself."""
@@ -61,6 +69,7 @@ class Transcript:
     def __init__(self, mark: Mark | None = None) -> None:
         self.mark = mark or Mark(0, 0)
         self.ended = False
+        self._void = False  # he knows of an attempt that is lost
 
     def queued(self, job: Job) -> list[Event]:
         """The job was accepted, as every job was that there is."""
@@ -73,9 +82,22 @@ class Transcript:
         """An attempt was begun."""
         if attempt <= self.mark.attempt:
             return []
-        name = "restarted" if self.mark.attempt else "started"
-        self.mark = Mark(attempt, 0)
+        name = "restarted" if self.mark.attempt or self._void else "started"
+        self.mark, self._void = Mark(attempt, 0), False
         return [Event(name, self.mark, {"attempt": attempt})]
+
+    def is_beyond(self, job: Job, said: Said) -> bool:
+        """Whether the reader has had more than there is."""
+        if self.mark.attempt != said.attempt:
+            return self.mark.attempt > said.attempt
+        end = last_mark(job, said) if job.state.terminal else Mark(0, 0)
+        return self.mark.position > max(said.total if said.attempt else QUEUED.position, end.position)
+
+    def start_over(self, attempt: int) -> list[Event]:
+        """What the reader has had of the job's attempts is void; `attempt` is the one that there is, 0 for none."""
+        self._void = self._void or self.mark.attempt > 0
+        self.mark = QUEUED
+        return self.begun(attempt)
 
     def heard(self, piece: Piece) -> list[Event]:
         """A piece was said. Of one that goes on where nothing was heard yet, nothing is told: see `misses`."""
@@ -91,7 +113,7 @@ class Transcript:
 
     def had_all(self, job: Job, said: Said) -> bool:
         """Whether the job has ended and the reader has had its last event."""
-        self.ended = job.state.terminal and self.mark >= last_mark(job, said)
+        self.ended = job.state.terminal and (self.mark == NEVER_STARTED or self.mark >= last_mark(job, said))
         return self.ended
 
     def end(self, job: Job, said: Said) -> list[Event]:
@@ -112,10 +134,23 @@ class Transcript:
         return [Event("token", self.mark, {_MEMBERS[voice]: text[len(text) - fresh:], "attempt": attempt})]
 
 
+def merged(pieces: Iterable[Piece]) -> list[Piece]:
+    """Return the same text in as few pieces as may be, and so in few events."""
+    runs: list[list[Piece]] = []
+    for piece in pieces:
+        last = runs[-1][-1] if runs else None
+        if (last and last.voice is piece.voice is not Voice.STARTED and last.attempt == piece.attempt
+                and last.position == piece.position - len(piece.text)):
+            runs[-1].append(piece)
+        else:
+            runs.append([piece])
+    return [Piece(run[-1].attempt, run[-1].position, run[-1].voice, "".join(piece.text for piece in run)) for run in runs]
+
+
 def last_mark(job: Job, said: Said) -> Mark:
     """Return the id of an ended job's last event."""
     if not said.attempt:
-        return Mark(0, QUEUED.position + 1)
+        return NEVER_STARTED
     total = len("".join(_result(job))) if job.state is State.SUCCEEDED else said.total
     return Mark(said.attempt, total + 1)
 

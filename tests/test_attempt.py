@@ -9,9 +9,20 @@ from hypothesis import strategies as st
 from app import errors
 from app.errors import EngineFailed, EngineTransient, JobStopped, StoreUnavailable, TandemError
 from app.job import State
-from app.ledger import Claim
+from app.ledger import Claim, Settled
 from app.settings import Settings
-from workers.attempt import Answer, Attempt, SlotsTaken, TaskUnknown, Verdict, call, choose, describe, verdict
+from workers.attempt import (
+    Answer,
+    Attempt,
+    SlotsTaken,
+    TaskUnknown,
+    Verdict,
+    announce,
+    call,
+    choose,
+    describe,
+    verdict,
+)
 
 SECRET = "the prompt of someone else"
 
@@ -80,7 +91,25 @@ def test_an_attempt_that_failed_for_want_of_redis_or_of_a_slot_comes_again_and_i
         kind: type[TandemError], errors_before: int, settings: Settings) -> None:
     judged = verdict(kind("not now"), errors_before=errors_before, settings=settings)
 
-    assert judged == Verdict(state=None, error=b"", retry_s=settings.retry_delay_s)
+    assert judged == Verdict(state=None, error=b"", retry_s=settings.retry_delay_s, why=f"{kind.code}: not now")
+
+
+@given(asked_s=st.floats(0, 600), settings=any_settings)
+def test_a_job_waits_as_long_as_the_models_server_asks_for(asked_s: float, settings: Settings) -> None:
+    judged = verdict(errors.EngineUnavailable("busy", retry_after_s=asked_s), errors_before=0, settings=settings)
+
+    assert (judged.state, judged.retry_s) == (None, max(asked_s, settings.retry_delay_s))
+
+
+def test_the_log_says_why_a_job_waits_on(caplog: pytest.LogCaptureFixture) -> None:
+    judged = verdict(errors.EngineUnavailable("no more tokens today", retry_after_s=9.0), errors_before=0,
+                     settings=Settings())
+    with caplog.at_level("INFO", logger="tandem"):
+        assert announce(CLAIM, judged, Settled.RELEASED) == "released"
+
+    (record,) = caplog.records
+    fields = vars(record)["fields"]
+    assert (fields["why"], fields["again_in_s"]) == ("engine-unavailable: no more tokens today", 9.0)
 
 
 def test_with_the_shipped_settings_a_transient_error_gets_three_attempts_one_and_two_seconds_apart() -> None:

@@ -19,11 +19,14 @@ from tests.test_engine_families import FAMILIES, LONGEST, RUN_SEPARATELY, run_on
 from tests.test_engine_families import some_tokens as some
 from workers.engine import nobody
 from workers.engine.batcher import Batcher
+from workers.engine.choice import choose_runner
 from workers.engine.decoding import Decoding
+from workers.engine.memory import Memory
 from workers.engine.pace import Pace
 from workers.engine.prefixes import Prefixes
-from workers.engine.runner import Runner, SeparateRunner, choose_runner
+from workers.engine.runner import Runner
 from workers.engine.sampling import Picker
+from workers.engine.separate import SeparateRunner
 from workers.engine.text import Text
 
 LIMITS = (1, 2, 7)  # requests at once
@@ -46,8 +49,10 @@ class Turns:
         self.runner = runner
         self.lost: list[str] = []
         self.prefixes = Prefixes(prefix_bytes)
-        self.batcher = Batcher(runner, most_rows=rows, token_bytes=token_bytes, budget=budget, pace=AtMost(tokens_a_pass),
-                               prefixes=self.prefixes, broken=lambda: self.lost.append("device"))
+        if runner.token_bytes:
+            runner.token_bytes = token_bytes
+        self.batcher = Batcher(runner, Memory(runner, self.prefixes, budget), AtMost(tokens_a_pass), most_rows=rows,
+                               broken=lambda: self.lost.append("device"))
         self.taken = 0
         self._one_turn = self.batcher._turn
 

@@ -136,7 +136,7 @@ def test_a_budget_that_does_not_hold_a_token_refuses_to_start(tmp_path: Path, mo
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("call", [0, 2, 7, 15])  # while prompts are read, and while rows are run
+@pytest.mark.parametrize("call", [0, 2, 4, 7, 15])  # while prompts are read, and while rows are run
 def test_a_shortage_in_mid_model_is_overcome_and_nothing_is_written_twice(family: str, call: int) -> None:
     turns = Turns(a_runner(family, 7), rows=7, tokens_a_pass=12)
     requests = [a_decoding(PROMPTS[at], 9) for at in (1, 4, 6)]
@@ -144,7 +144,7 @@ def test_a_shortage_in_mid_model_is_overcome_and_nothing_is_written_twice(family
         turns.run({0: requests})
 
     assert right(family, *requests)
-    assert turns.batcher.counts["out_of_memory"] == 1
+    assert turns.batcher.figures()["out_of_memory"] == 1
 
 
 @pytest.mark.parametrize("family", ["llama", "gemma3_text", "deepseek_v4", "mamba"])

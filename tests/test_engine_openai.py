@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from app.errors import EngineFailed
 from app.inputs import Message, ModelInput
 from tests.upstream import (
     KEY,
@@ -103,6 +104,32 @@ def test_reasoning_that_the_upstream_tells_apart_is_kept_apart(name: str) -> Non
     assert told.told == [(Channel.REASONING, "hm, "), (Channel.REASONING, "four"), (Channel.CONTENT, "<think>4")]
 
 
+@pytest.mark.parametrize("early", ["\n", " \n", "\n\n"])
+def test_whitespace_before_reasoning_waits_for_the_content(early: str) -> None:
+    told = Listener()
+    answer = ask(streams(delta(content=early), delta(reasoning_content="h"), delta(content="\n"), delta(reasoning="m"),
+                         delta(content="four"), delta("stop"), usage(1, 5)), told=told)
+
+    assert told.told == [(Channel.REASONING, "h"), (Channel.REASONING, "m"), (Channel.CONTENT, early + "\nfour")]
+    assert (answer.reasoning, answer.text) == ("hm", early + "\nfour")
+
+
+def test_reasoning_after_content_is_content() -> None:
+    told = Listener()
+    answer = ask(streams(delta(reasoning_content="a"), delta(content="b"), delta(reasoning_content="c"),
+                         delta(content="d"), delta("stop"), usage(1, 5)), told=told)
+
+    assert (answer.reasoning, answer.text) == ("a", "bcd")
+    assert told.told == [(Channel.REASONING, "a"), *((Channel.CONTENT, piece) for piece in "bcd")]
+
+
+def test_an_answer_of_whitespace_is_told_at_its_end() -> None:
+    told = Listener()
+    answer = ask(streams(delta(reasoning_content="a"), delta(content="\n"), delta("stop"), usage(1, 2)), told=told)
+
+    assert (answer.reasoning, answer.text, told.heard(Channel.CONTENT)) == ("a", "\n", "\n")
+
+
 def test_where_both_names_for_reasoning_are_there_it_counts_once() -> None:
     answer = ask(streams(delta(reasoning_content="hm", reasoning="hm"), delta(content="4"), delta("stop"), usage(1, 2)))
 
@@ -189,10 +216,18 @@ def test_a_model_that_was_looked_up_is_looked_up_again_when_the_upstream_has_it_
     with upstream(WELL, gone, WELL) as server, engine_for(server.url, openai_model="") as engine:
         engine.generate(chat(), run_on)
         server.models = refuses(200, {"object": "list", "data": [{"id": "new"}]})
-        with pytest.raises(Exception, match="does not exist"):
-            engine.generate(chat(), run_on)
+        assert engine.generate(chat(), run_on).text == "all well"
+        assert [body["model"] for _, _, body in server.asked if body] == ["first", "first", "new"]
+
+
+@pytest.mark.parametrize(("model", "calls"), [("wanted", 1), ("", 2)])
+def test_a_model_that_is_nowhere_is_not_looked_up_for_ever(model: str, calls: int) -> None:
+    with upstream(WELL, refuses(404, {})) as server, engine_for(server.url, openai_model=model) as engine:
         engine.generate(chat(), run_on)
-        assert server.asked[-1][2]["model"] == "new"
+        server.models = refuses(200, {"object": "list", "data": [{"id": "new"}]})
+        with pytest.raises(EngineFailed, match="answered 404"):
+            engine.generate(chat(), run_on)
+        assert server.calls - 1 == calls
 
 
 def test_many_requests_run_at_once_on_connections_of_their_own() -> None:

@@ -1,11 +1,12 @@
 """An upstream that does not work is left alone, and a worker starts without it and says so."""
 
+import time
 from pathlib import Path
 
 import pytest
 
 from app import logs
-from app.errors import EngineFailed, EngineTransient
+from app.errors import EngineFailed, EngineTransient, EngineUnavailable
 from app.settings import Settings
 from ops.embedded_redis import free_port
 from ops.sandbox import Sandbox
@@ -29,6 +30,7 @@ from tests.upstream import (
     wait_and_say,
 )
 from workers.engine.openai_engine import OpenAIEngine
+from workers.engine.upstream_failure import Translation
 
 
 def test_an_upstream_that_does_not_work_is_left_alone_and_found_again_by_one_request() -> None:
@@ -84,10 +86,74 @@ def test_a_request_waits_where_it_is_for_an_upstream_that_is_tried_again_soon() 
         assert (server.calls, engine.figures()["refused"]) == (2, 0)
 
 
+@pytest.mark.parametrize("status", [429, 503, 500])
+def test_an_upstream_that_asks_for_patience_is_left_alone_by_requests_that_hold_their_slots(status: int) -> None:
+    with upstream(refuses(status, {}, Retry_After="60")) as server, engine_for(
+            server.url, openai_retry_s=0.3, openai_breaker_faults=100) as engine:
+        with pytest.raises(EngineTransient, match=f"answered {status}"):
+            engine.generate(chat(), run_on)
+        begun_s = time.monotonic()
+        for _ in range(3):
+            with pytest.raises(EngineUnavailable, match="asks for patience; it will be tried again in 5") as raised:
+                engine.generate(chat(), run_on)
+            assert 50 < raised.value.retry_after_s <= 60
+        assert time.monotonic() - begun_s >= 0.9
+        assert (server.calls, engine.figures()["refused"]) == (1, 3)
+
+
+def test_a_request_waits_where_it_is_until_the_upstream_wants_calls_again() -> None:
+    with upstream(refuses(429, {}, Retry_After="1"), WELL) as server, engine_for(
+            server.url, openai_retry_s=1.0) as engine:
+        with pytest.raises(EngineUnavailable) as raised:
+            engine.generate(chat(), run_on)
+        assert raised.value.retry_after_s == 1.0
+        assert engine.generate(chat(), run_on).text == "all well"
+        assert server.calls == 2
+
+
+def test_a_slot_is_held_while_the_breaker_is_open_for_longer_than_a_request_may_wait() -> None:
+    with upstream(refuses(500, {})) as server, engine_for(
+            server.url, openai_retry_s=0.2, openai_breaker_faults=1, openai_breaker_cooldown_s=60.0) as engine:
+        with pytest.raises(EngineTransient):
+            engine.generate(chat(), run_on)
+        begun_s = time.monotonic()
+        for _ in range(3):
+            with pytest.raises(EngineUnavailable) as raised:
+                engine.generate(chat(), run_on)
+            assert 50 < raised.value.retry_after_s <= 60
+        assert time.monotonic() - begun_s >= 0.5
+        assert server.calls == 1
+
+
+@pytest.mark.parametrize("date", ["Mon, 01 Jan 2024 00:00:00 +99999999999999", "Mon, 01 Jan 0001 00:00:00 -0000"])
+def test_an_odd_date_in_retry_after_does_not_shut_the_upstream_out(date: str) -> None:
+    with upstream(refuses(503, {}, Retry_After=date), WELL) as server, engine_for(
+            server.url, openai_breaker_faults=1, openai_breaker_cooldown_s=0.1) as engine:
+        assert engine.generate(chat(), run_on).text == "all well"
+        assert server.calls == 2
+
+
+def test_a_bug_in_a_trial_leaves_the_next_request_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    def bug(*_: object) -> None:
+        raise RuntimeError("a bug")
+
+    with upstream(refuses(500, {}), refuses(500, {}), WELL) as server, engine_for(
+            server.url, openai_retry_s=0.2, openai_breaker_faults=1, openai_breaker_cooldown_s=0.1) as engine:
+        with pytest.raises(EngineTransient):
+            engine.generate(chat(), run_on)
+        with monkeypatch.context() as patch:
+            patch.setattr(Translation, "of_exception", bug)
+            with pytest.raises(RuntimeError):
+                engine.generate(chat(), run_on)
+        assert (server.calls, engine.figures()["breaker"]) == (2, 1)
+        assert engine.generate(chat(), run_on).text == "all well"
+
+
 def test_jobs_outlive_an_outage_longer_than_all_their_attempts(tmp_path: Path) -> None:
     port = free_port()
     sandbox = Sandbox.lay(tmp_path, engine="openai", profile="standard", openai_url=f"http://127.0.0.1:{port}/v1",
-                          openai_model="m", openai_retry_s="0.01", retry_delay_s="0.05", max_attempts="2")
+                          openai_model="m", openai_retry_s="0.01", openai_breaker_cooldown_s="0.01", retry_delay_s="0.05",
+                          max_attempts="2")
     try:
         with upstream(WELL, port=port):
             report = sandbox.up()  # with a first job

@@ -9,8 +9,10 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from tests.test_engine_batcher import Turns, a_decoding
 from tests.test_engine_families import DEMO_DATA
+from workers.engine.choice import choose_runner
 from workers.engine.demo_model import demo_model_folder
-from workers.engine.runner import Prompt, RaggedRunner, choose_runner
+from workers.engine.ragged import RaggedRunner
+from workers.engine.runner import Prompt
 
 #: How far a logit in a batch may be from that of the row alone. The demo model's largest are about 30, where neighbours in
 #: bfloat16 are 0.125 apart, and each of its 30 layers rounds; seen were 7e-5 and 0.5.

@@ -168,14 +168,16 @@ def test_rows_of_a_batch_are_picked_each_by_its_own_settings() -> None:
 def test_the_repetition_penalty_is_that_of_transformers(penalty: float) -> None:
     logits = torch.tensor(LOGITS)
     picker = Picker(ModelInput(prompt="x", repetition_penalty=penalty), [0, 1, 1])
-    for token in (3, 3, 6):
-        picker.take(token)
-    mine = logits.clone()
-    picker.penalize(mine)
+    seen = [0, 1, 1]
+    for token in (3, 3, 6, 9):
+        mine = logits.clone()
+        picker.penalize(mine)
 
-    theirs = RepetitionPenaltyLogitsProcessor(penalty)(torch.tensor([[0, 1, 1, 3, 3, 6]]), logits.unsqueeze(0).clone())[0]
-    assert torch.equal(mine, theirs)
-    assert not torch.equal(mine, logits)
+        theirs = RepetitionPenaltyLogitsProcessor(penalty)(torch.tensor([seen]), logits.unsqueeze(0).clone())[0]
+        assert torch.equal(mine, theirs)
+        assert not torch.equal(mine, logits)
+        picker.take(token)
+        seen.append(token)
 
 
 def test_presence_and_frequency_penalties_are_openais_formula_over_the_answer_only() -> None:

@@ -197,11 +197,21 @@ def test_whoever_has_read_the_last_event_is_told_not_to_come_back(story: tuple[s
     assert answer.headers["Cache-Control"] == "no-store"
 
 
+@pytest.mark.parametrize("after", ["1-999", "9-0"])
+def test_whoever_has_read_more_than_there_is_starts_over(
+        story: tuple[str, list[Told]], caller: Caller, after: str) -> None:
+    job_id, events = story
+    again = read(caller, job_id, after)
+
+    assert (again[0].name, again[0].id) == ("restarted", "1-0")
+    assert rest_of(again, 0) == rest_of(events, 0)
+
+
 # -- refused
 
 
-@pytest.mark.parametrize("after", ["x", "1", "1-", "-1-2", "1-2-3", "9-0", "1.5-2"])
-def test_an_id_that_no_event_of_the_job_has_is_refused(
+@pytest.mark.parametrize("after", ["x", "1", "1-", "-1-2", "1-2-3", "1.5-2"])
+def test_what_is_no_id_of_an_event_is_refused(
         story: tuple[str, list[Told]], caller: Caller, after: str) -> None:
     answer = follow(caller, story[0], after)
 

@@ -4,14 +4,18 @@ The stack beats slowly, so that what is heard at once is not heard with a beat.
 """
 
 import signal
+import socket
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
+from urllib.parse import urlsplit
 
 import psutil
 import pytest
 import requests
 
+from app.api.events import paced
 from app.registry import Registry
 from ops.sandbox import Sandbox, is_gone, kill
 from ops.waiting import wait_until
@@ -20,6 +24,8 @@ from tests.reader import Reader, follow, read, text_of
 
 BEAT_S, LEASE_S = 3.0, 6.0
 AT_ONCE_S = 1.5  # well below the beat
+SOON_S = 10.0
+LONG = 200_000  # bytes; forty times that is more than what two sockets hold
 
 
 @pytest.fixture(scope="module")
@@ -146,6 +152,58 @@ def test_a_gateway_that_is_killed_and_started_anew_goes_on_with_its_readers(one:
 
     assert text_of(had) + text_of(rest) == rest[-1].data["result"]["text"] == "one two three"
     assert one.job(job["id"]) == rest[-1].data
+
+
+def test_a_reader_who_reads_nothing_does_not_keep_a_gateway_from_stopping(one: Caller, slow_beat: Sandbox) -> None:
+    job = one.submit("[stall 300s]")
+    wait_until(lambda: one.job(job["id"])["state"] == "running", timeout_s=10, what="the job to run")
+    for end in range(1, 41):
+        slow_beat.client().xadd(f"said:{job['id']}", {"content": "x" * LONG}, id=f"1-{end * LONG}")
+    stopped, report = master(slow_beat, "server-1"), slow_beat.report()
+    with socket.socket() as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        connection.connect(("127.0.0.1", urlsplit(report["gateways"]["server-1"]).port))
+        connection.sendall(f"GET /v1/jobs/{job['id']}/events HTTP/1.1\r\nHost: here\r\n"
+                           f"Authorization: Bearer {report['api_key']}\r\n\r\n".encode())
+        assert b"200" in connection.recv(100)
+        stopped.send_signal(signal.SIGTERM)
+        wait_until(lambda: is_gone(stopped.pid), timeout_s=8, what="the gateway to be gone, well before it would be killed")
+    gateway_is_back(slow_beat, stopped)
+    one.call("DELETE", f"/v1/jobs/{job['id']}")
+
+
+def taken(chunks: Iterator[bytes], here: socket.socket) -> int:
+    """Send what a stream gives out, as a gateway does; return how many bytes."""
+    sent = 0
+    for chunk in chunks:
+        assert len(chunk) <= LONG
+        here.sendall(chunk)
+        sent += len(chunk)
+    return sent
+
+
+@pytest.mark.parametrize("stopping", [True, False])
+def test_the_connection_of_a_reader_who_takes_nothing_is_closed(*, stopping: bool) -> None:
+    here, there = socket.socketpair()
+    with here, there:
+        began = time.monotonic()
+        sent = taken(paced([b"x" * 100 * LONG], here, lambda: stopping, send_s=60.0 if stopping else 0.5), here)
+
+        assert time.monotonic() - began < 10
+        assert 0 < sent < 100 * LONG
+        assert here.gettimeout() is None
+        while there.recv(65536):
+            pass  # what was under way; then the end
+
+
+def test_a_reader_who_reads_slowly_gets_everything() -> None:
+    here, there = socket.socketpair()
+    with here, there, ThreadPoolExecutor(1) as gateway:
+        sending = gateway.submit(taken, paced([b"x" * 20 * LONG, b"y"], here, lambda: False, send_s=5.0), here)
+        had = b""
+        while not had.endswith(b"y"):
+            had += there.recv(4096)
+        assert sending.result(SOON_S) == len(had) == 20 * LONG + 1
 
 
 # -- Redis

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 import msgspec
 import pytest
@@ -9,6 +10,7 @@ import redis
 
 from app.job import State
 from app.ledger import Claim, Ledger, Piece, Said, Saying, Voice, new_owner
+from app.ledger.ledger import _PAGE
 from app.settings import Settings
 from tests.model_ledger import PLACE, a_job, a_running_job, everything
 
@@ -98,6 +100,43 @@ def test_all_that_one_call_says_is_told_in_one_message(ledger: Ledger, hearing: 
     assert held == [True, False, True, True]
     assert heard(hearing) == [[[first.id, "1", "0", "started", ""], [second.id, "1", "0", "started", ""],
                                [second.id, "1", "2", "content", "hi"]]]
+
+
+def test_a_long_answer_is_read_a_page_at_a_time(client: redis.Redis, settings: Settings, ledger: Ledger) -> None:
+    claim, replies = a_running_job(ledger), []
+
+    class Watching:
+        """Runs scripts, and notes how much each returns."""
+
+        def evalsha(self, *args: Any) -> Any:
+            reply = client.evalsha(*args)
+            replies.append(len(reply[2]))
+            return reply
+
+    pieces = [started(), *(content(end, "x") for end in range(1, 2 * _PAGE + 1))]
+    say(ledger, claim, *pieces)
+    watched = Ledger(client, settings, evaluator=Watching())
+
+    assert watched.said(claim.id) == Said(1, 2 * _PAGE, pieces)
+    assert replies == [_PAGE, _PAGE, 1]
+    assert watched.said(claim.id, 1, _PAGE).pieces == pieces[_PAGE + 1:]
+
+
+def test_a_piece_in_a_voice_of_a_later_tandem_is_left_out(ledger: Ledger, client: redis.Redis) -> None:
+    claim = a_running_job(ledger)
+    say(ledger, claim, started(), content(2, "hi"))
+    client.xadd(f"said:{claim.id}", {"song": "la"}, id="1-4")
+    say(ledger, claim, content(6, "!!"))
+
+    assert ledger.said(claim.id) == Said(1, 6, [started(), content(2, "hi"), content(6, "!!")])
+
+
+def test_how_far_a_job_is_can_be_seen_without_its_record(ledger: Ledger) -> None:
+    claim = a_running_job(ledger)
+
+    assert ledger.glance(claim.id) == (State.RUNNING, 1)
+    assert ledger.glance(ledger.submit(a_job()).job_id) == (State.QUEUED, 0)
+    assert ledger.glance("nobody") is None
 
 
 # -- who may say it

@@ -92,6 +92,26 @@ def test_a_card_that_cannot_be_read_counts_as_none(client: redis.Redis) -> None:
     assert read(client) == ()
 
 
+def test_servers_that_are_gone_are_forgotten_when_another_speaks(client: redis.Redis) -> None:
+    publish(client, "server-3", None)
+    client.hset("model-cards", "server-2", b'{"until_ms": 1, "card": null}')
+
+    publish(client, "server-1", CARD, JSON)
+
+    assert set(client.hkeys("model-cards")) == {b"server-1", b"server-3"}
+
+
+def test_an_unreadable_card_counts_for_one_life_after_another_server_saw_it(
+        client: redis.Redis, monkeypatch: pytest.MonkeyPatch) -> None:
+    client.hset("model-cards", "server-2", b'{"version": 2}')
+    with monkeypatch.context() as patch:
+        patch.setattr(model_card, "CARD_LIFE_S", 0.05)
+        publish(client, "server-1", CARD, JSON)
+    publish(client, "server-1", CARD, JSON)
+
+    wait_until(lambda: read(client) == (CARD,), timeout_s=10, what="the unreadable card to run out")
+
+
 def test_a_tokenizer_that_is_gone_is_published_again(client: redis.Redis) -> None:
     publish(client, "server-1", CARD, JSON)
     client.delete(f"tokenizer:{CARD.tokenizer}")

@@ -87,6 +87,16 @@ def test_an_entry_that_cannot_be_read_hides_no_other(node: Node, client: redis.R
     assert [worker.name for worker in Registry(client).workers()] == [PLACE.worker]
 
 
+@pytest.mark.parametrize("figures", ["{", '{"free": null}', '{"mode": "ragged"}', b"\xff"])
+def test_a_worker_whose_figures_cannot_be_read_is_there_without_them(
+        node: Node, client: redis.Redis, figures: str | bytes) -> None:
+    node.register(busy=1)
+    client.hset(f"worker:{PLACE.worker}", "figures", figures)
+    (entry,) = Registry(client).workers()
+
+    assert (entry.name, entry.busy, entry.figures) == (PLACE.worker, 1, {})
+
+
 def test_a_job_in_hand_is_renewed_with_each_beat(node: Node, ledger: Ledger, client: redis.Redis) -> None:
     ledger.submit(a_job())
     running = node.enter(a_running_job(ledger))

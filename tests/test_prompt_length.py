@@ -1,6 +1,8 @@
 """A prompt over the model's context is refused before it is queued. Counting itself is in test_token_count.py."""
 
 import socket
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,7 @@ from app.settings import Settings
 from app.store import open_redis
 from app.token_count import TokenCounter
 from ops.embedded_redis import free_port
+from ops.waiting import wait_until
 from tests import counted
 from tests.test_engine_families import CONTEXT
 
@@ -160,6 +163,61 @@ def test_cards_are_not_read_for_each_request(
     assert {post(gateway, prompt="hello").status_code for _ in range(50)} == {202}
 
     assert len(reads) <= 1 + (time.monotonic() - reads[0]) / 5
+
+
+def test_a_request_that_was_accepted_is_replayed_though_the_model_served_now_could_not_take_it(
+        gateway: FlaskClient, client: redis.Redis) -> None:
+    def ask(key: str, text: str) -> Any:
+        return gateway.post("/v1/jobs", headers={"Idempotency-Key": key}, json={
+            "service": "model", "input": {"prompt": text}})
+
+    first = ask("k", "x" * 500)
+    counted.serve(client)
+    wait_until(lambda: post(gateway, prompt="x" * 500).status_code == 422, timeout_s=20, what="the model to be known",
+               every_s=0.2)
+
+    again, changed = ask("k", "x" * 500), ask("k", "x" * 501)
+
+    assert (again.status_code, again.json["id"], again.headers["Idempotency-Replayed"]) == (202, first.json["id"], "true")
+    assert (changed.status_code, changed.json["code"]) == (422, "idempotency-mismatch")
+
+
+# -- threads
+
+
+FULL = """
+from gevent import monkey
+sleep = monkey.get_original("time", "sleep") if monkey.patch_all() or True else None
+import gevent, time
+from app.api import prompt_length
+prompt_length._LONGEST_COUNT_S = 0.2
+length = prompt_length.PromptLength(None)
+busy = [gevent.spawn(lambda: length._beside(lambda: sleep(3))) for _ in range(2)]
+gevent.sleep(0.1)
+begun_s = time.monotonic()
+try:
+    length._beside(lambda: None)
+except TimeoutError as exc:
+    print(f"{time.monotonic() - begun_s < 1} {exc}")
+with length._loading:
+    try:
+        gevent.spawn(length._counter, CARD).get()
+    except TimeoutError as exc:
+        print(f"{time.monotonic() - begun_s < 2} {exc}")
+import os
+os._exit(0)
+"""
+
+
+def test_a_prompt_waits_for_a_thread_for_a_limited_time() -> None:
+    card = ('from app.model_card import ModelCard\nCARD = ModelCard(name="", context=1, tokenizer="", chat_template=None, '
+            "special_tokens={}, split_special_tokens=False, tokens_per_byte=1, added_tokens=0, template_bytes=None)\n")
+    script = FULL.replace("prompt_length._LONGEST", card + "prompt_length._LONGEST", 1)
+
+    done = subprocess.run([sys.executable, "-u", "-c", script], capture_output=True, text=True, timeout=60, check=False)
+
+    assert done.stdout.splitlines() == [
+        "True no thread had counted within 0.2 s", "True others had loaded tokenizers for 0.2 s"], done.stderr
 
 
 # -- Redis away

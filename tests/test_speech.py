@@ -148,6 +148,35 @@ def test_what_is_told_after_the_answer_or_as_nothing_is_not_said(
     assert len(ledger.said(claim.id).pieces) == 2
 
 
+def test_what_cannot_be_said_silences_its_own_attempt_alone(speech: Speech, ledger: Ledger) -> None:
+    bad, good = a_running_job(ledger), a_running_job(ledger)
+    with speech.of(bad) as tell_bad, speech.of(good) as tell_good:
+        tell_bad(Channel.CONTENT, "fine")
+        wait_for(ledger, bad, "fine")
+        tell_bad(Channel.CONTENT, "\ud83d")
+        tell_good(Channel.CONTENT, "hello")
+        wait_for(ledger, good, "hello")
+        tell_bad(Channel.CONTENT, "too late")
+        tell_good(Channel.CONTENT, " there")
+        wait_for(ledger, good, "hello there")
+
+    assert said(ledger, bad) == "fine"
+
+
+def test_what_redis_refuses_of_one_attempt_does_not_silence_the_others(
+        speech: Speech, ledger: Ledger, client: redis.Redis, lost: list[Claim]) -> None:
+    bad, good = a_running_job(ledger), a_running_job(ledger)
+    client.set(f"said:{bad.id}", "no stream")
+    with speech.of(bad) as tell_bad:
+        tell_bad(Channel.CONTENT, "never")
+        wait_until(lambda: speech._unsent, timeout_s=SOON_S, what="a call to fail")
+        with speech.of(good) as tell_good:
+            tell_good(Channel.CONTENT, "hello")
+            wait_for(ledger, good, "hello")
+
+    assert lost == []
+
+
 # -- stopped
 
 

@@ -98,6 +98,13 @@ HI = [{"role": "user", "content": "hi"}]
     ("{% set ns = namespace(a='ab') %}{% for i in range(99) %}{% set ns.a = ns.a ~ ns.a %}{% endfor %}", "characters"),
     ("{{ 'a' * 10**12 }}", "characters"), ("{{ 10**999**99999 }}", "characters"),
     ("{{ messages[0].content * (9**9) }}", "characters"),
+    ("{{ '%0200000000d' % 1 }}", "characters"), ("{{ '%*d' % (200000000, 1) }}", "characters"),
+    ("{{ '%.200000000f' % 1 }}", "characters"), ("{{ '%0200000000d'|format(1) }}", "characters"),
+    ("{{ '%(a)0200000000d' % {'a': 1} }}", "characters"), ("{{ '{:0200000000d}'.format(1) }}", "characters"),
+    ("{{ '{:{}}'.format(1, 200000000) }}", "characters"),
+    ("{{ '{a:{b}}'.format_map({'a': 1, 'b': 2**28}) }}", "characters"),
+    ("{{ 'x'.ljust(200000000) }}", "characters"), ("{{ 'x'.center(width=2, **{'a': 2**28}) }}", "characters"),
+    ("{{ 'x'.encode().ljust(200000000) }}", "characters"), ("{{ (1).to_bytes(200000000, 'big') }}", "characters"),
     ("{{ ''.__class__.__mro__ }}", "SecurityError"), ("{{ messages.append(1) }}", "SecurityError"),
     ("{% set n = namespace(__init__=1) %}", "SecurityError"), ("{{ raise_exception.__globals__.x }}", "SecurityError"),
     ("{{ messages[5].role }}", "UndefinedError"), ("{{ 1 / 0 }}", "ZeroDivisionError"), ("{{ nothing() }}", "Undefined"),
@@ -121,6 +128,12 @@ def test_a_template_that_does_not_take_the_messages_says_why() -> None:
         ChatTemplate(counted.TEMPLATES["strict"]).render([*HI, *HI], {"bos_token": "<s>"})
 
     assert caught.value.pointer == "/input/messages"
+
+
+def test_a_template_may_format() -> None:
+    source = "{{ '%5.1f|%-3s|%d' % (1.25, 'a', 1700000000) }} {{ '{:>4}{}'.format('b', 17) }} {{ '%s'|format('c') }}"
+
+    assert ChatTemplate(source).render(HI, {}) == "  1.2|a  |1700000000    b17 c"
 
 
 def test_a_template_has_what_transformers_gives_to_it() -> None:

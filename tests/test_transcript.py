@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from app.job import Job, Lane, Route, Service, State
 from app.ledger import Piece, Said, Voice
-from app.transcript import Event, Mark, Transcript, last_mark
+from app.transcript import Event, Mark, Transcript, last_mark, merged
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 
@@ -90,6 +90,49 @@ def test_a_piece_that_comes_again_or_was_told_in_part_is_told_once(
     assert read(events) == ("", content)
 
 
+@given(reasoning=texts, content=texts, cuts=cut, lost=st.integers(0, 9))
+def test_neighbouring_pieces_of_one_voice_are_one_and_what_is_missing_between_two_stays_missing(
+        reasoning: str, content: str, cuts: list[int], lost: int) -> None:
+    pieces = pieces_of(reasoning, content, cuts)
+
+    assert merged(pieces) == pieces_of(reasoning, content, [])
+    del pieces[lost % len(pieces)]
+    one_by_one, at_once = Transcript(), Transcript()
+    assert read(told(one_by_one, pieces)) == read(told(at_once, merged(pieces)))
+    assert one_by_one.mark == at_once.mark
+
+
+def test_pieces_of_two_attempts_are_not_made_one() -> None:
+    pieces = [Piece(1, 2, Voice.CONTENT, "ab"), Piece(2, 4, Voice.CONTENT, "cd")]
+
+    assert merged(pieces) == pieces
+
+
+@pytest.mark.parametrize(("mark", "said", "state", "beyond"), [
+    ("1-5", Said(1, 5, []), State.RUNNING, False), ("1-6", Said(1, 5, []), State.RUNNING, True),
+    ("1-6", Said(1, 5, []), State.FAILED, False), ("1-7", Said(1, 5, []), State.FAILED, True),
+    ("1-3", Said(1, 0, []), State.SUCCEEDED, False), ("1-9", Said(1, 9, []), State.SUCCEEDED, False),
+    ("1-4", Said(1, 0, []), State.SUCCEEDED, True),
+    ("2-0", Said(1, 5, []), State.RUNNING, True), ("1-9", Said(2, 5, []), State.RUNNING, False),
+    ("0-1", Said(0, 0, []), State.QUEUED, False), ("0-2", Said(0, 0, []), State.QUEUED, True),
+    ("0-2", Said(0, 0, []), State.EXPIRED, False), ("0-9", Said(1, 0, []), State.RUNNING, False)])
+def test_an_id_is_beyond_the_job_when_no_event_of_what_is_known_has_it(
+        mark: str, said: Said, state: State, beyond: bool) -> None:
+    job = a_job(state, text="ab") if state is State.SUCCEEDED else a_job(state)
+
+    assert Transcript(Mark.parse(mark)).is_beyond(job, said) is beyond
+
+
+@pytest.mark.parametrize(("mark", "names"), [("2-7", ["restarted"]), ("1-99", ["restarted"]), ("0-9", ["started"])])
+def test_whoever_starts_over_is_told_so_now_or_when_the_next_attempt_begins(mark: str, names: list[str]) -> None:
+    now, later = Transcript(Mark.parse(mark)), Transcript(Mark.parse(mark))
+
+    assert [(event.name, str(event.mark)) for event in now.start_over(1)] == [(names[0], "1-0")]
+    assert later.start_over(0) == []
+    assert [event.name for event in [*later.queued(a_job(State.QUEUED)), *later.begun(1), *later.begun(2)]] == [
+        *names, "restarted"]
+
+
 def test_a_piece_before_which_another_is_missing_is_not_told() -> None:
     transcript = Transcript()
     first, second, third = pieces_of("", "abcdef", [2, 2])[1:]
@@ -150,7 +193,8 @@ def test_an_engine_that_told_more_than_it_answered_does_not_keep_the_end_from_it
     assert [event.name for event in transcript.end(job, Said(1, 6, []))] == ["succeeded"]
 
 
-@pytest.mark.parametrize(("given_mark", "all_of_it"), [("1-3", True), ("1-9", True), ("1-2", False), ("0-1", False)])
+@pytest.mark.parametrize(("given_mark", "all_of_it"), [("1-3", True), ("1-9", True), ("1-2", False), ("0-1", False),
+                                                         ("0-2", True)])
 def test_whoever_had_the_last_event_had_all(given_mark: str, all_of_it: bool) -> None:
     job = a_job(State.SUCCEEDED, text="ab")
 

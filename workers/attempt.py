@@ -65,11 +65,13 @@ _pause = threading.Event()  # never set
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """What to tell the ledger: an end (succeeded or failed), or another attempt after `retry_s`."""
+    """What to tell the ledger: an end (succeeded or failed), or another attempt after `retry_s`. `why` is for the log: the
+    reason for another attempt that is not the job's affair."""
 
     state: State | None
     error: bytes = b""
     retry_s: float = 0.0
+    why: str = ""
 
 
 class SlotsTaken(TandemError):
@@ -165,7 +167,8 @@ def verdict(outcome: Answer | Exception, *, errors_before: int, settings: Settin
     if isinstance(outcome, JobStopped):  # the worker is going down: the attempt does not count against the job
         return Verdict(state=None)
     if isinstance(outcome, _NOT_THE_JOBS):  # nor do these count
-        return Verdict(state=None, retry_s=settings.retry_delay_s)
+        asked_s = outcome.retry_after_s if isinstance(outcome, EngineUnavailable) else 0.0
+        return Verdict(state=None, retry_s=max(settings.retry_delay_s, asked_s), why=f"{outcome.code}: {outcome}")
     error = describe(outcome)
     if isinstance(outcome, TandemError) and outcome.retryable and errors_before + 1 < settings.max_attempts:
         return Verdict(state=None, error=error, retry_s=settings.retry_delay_s * 2.0 ** errors_before)
@@ -202,8 +205,10 @@ def announce(claim: Claim, judged: Verdict, settled: Settled) -> str:
     """Write the attempt's one log line; return what became of it."""
     word = settled.value if judged.state is None or settled is Settled.STALE else judged.state.value
     level = logging.DEBUG if word == State.SUCCEEDED else logging.INFO  # the ordinary case is in the ledger
-    logs.event(f"job_{word}", level=level, job=claim.id, attempt=claim.attempt, task=claim.task,
-               **({"error": msgspec.json.decode(judged.error)} if judged.error else {}))
+    more: dict[str, Any] = {"error": msgspec.json.decode(judged.error)} if judged.error else {}
+    if judged.why:
+        more |= {"why": judged.why, "again_in_s": judged.retry_s}
+    logs.event(f"job_{word}", level=level, job=claim.id, attempt=claim.attempt, task=claim.task, **more)
     return word
 
 

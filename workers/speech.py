@@ -14,6 +14,8 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from itertools import groupby
 
+import redis
+
 from app import logs
 from app.errors import StoreUnavailable
 from app.ledger import Claim, Ledger, Piece, Saying, Voice
@@ -24,17 +26,25 @@ from workers.engine import Channel, Tell
 _GATHER_S = 0.03
 _PAUSE_S = 0.5  # between two tries to reach Redis
 
+_NOT_SAID = (StoreUnavailable, ValueError)  # the second for text that is none, such as half of a surrogate pair
+
+
+def _is_away(exc: Exception) -> bool:
+    """Whether Redis gave no answer, and so not the answer that something cannot be said."""
+    return isinstance(exc, StoreUnavailable) and not isinstance(exc.__cause__, redis.exceptions.ResponseError)
+
 
 class Speaker(AbstractContextManager[Tell]):
     """Speaks for one attempt: holds what it has told and not said yet."""
 
-    __slots__ = ("_position", "_speech", "_started", "_told", "began_s", "claim", "ended", "refused")
+    __slots__ = ("_position", "_speech", "_started", "_told", "began_s", "claim", "ended", "mute", "refused")
 
     def __init__(self, speech: "Speech", claim: Claim) -> None:
         self.claim = claim
         self.began_s = time.monotonic()
         self.ended = False  # its answer is about to be settled: nothing more is to be said
         self.refused = False
+        self.mute = False  # it told what cannot be said, and what comes after would lack that
         self._speech = speech
         self._told: deque[tuple[Channel, str]] = deque()
         self._started = False
@@ -127,23 +137,49 @@ class Speech:
     def _send(self) -> None:
         """Say everything in one call, what could not be said before first and just as it was: what was said after all is
         not said twice."""
-        if not self._unsent:
-            self._unsent = self._gather()
-        self._unsent = [(speaker, saying) for speaker, saying in self._unsent if not speaker.ended]
+        self._unsent = [(speaker, saying) for speaker, saying in self._unsent + self._gather() if not speaker.ended]
         if not self._unsent:
             return
-        held = self._ledger.say([saying for _, saying in self._unsent])
-        for (speaker, _), ours in zip(self._unsent, held, strict=True):
+        try:
+            self._say(self._unsent)
+        except _NOT_SAID as exc:
+            if _is_away(exc):
+                raise
+            self._say_one_by_one()
+        self._unsent = []
+
+    def _say(self, unsent: list[tuple[Speaker, Saying]]) -> None:
+        held = self._ledger.say([saying for _, saying in unsent])
+        for (speaker, _), ours in zip(unsent, held, strict=True):
             if not ours and not speaker.ended and not speaker.refused:
                 speaker.refused = True
                 self._lose(speaker.claim)
-        self._unsent = []
+
+    def _say_one_by_one(self) -> None:
+        """Say what can be said, and let those be mute from whom it comes that not all can. Raises `StoreUnavailable` when
+        Redis refuses every one of them: then it is not for what they say."""
+        failed: dict[Speaker, Exception] = {}
+        speakers = list(dict.fromkeys(speaker for speaker, _ in self._unsent))
+        for speaker in speakers:
+            try:
+                self._say([each for each in self._unsent if each[0] is speaker])
+            except _NOT_SAID as exc:
+                if _is_away(exc):
+                    raise
+                failed[speaker] = exc
+        refusals = [exc for exc in failed.values() if isinstance(exc, StoreUnavailable)]
+        if len(refusals) == len(speakers):
+            raise refusals[0]
+        for speaker, why in failed.items():
+            speaker.mute = True
+            logs.event("speech_refused", level=logging.ERROR, job=speaker.claim.id, attempt=speaker.claim.attempt,
+                       why=str(why))
 
     def _gather(self) -> list[tuple[Speaker, Saying]]:
         """Take what the attempts have told that are old enough; the young ones are come back to."""
         old_s = time.monotonic() - _GATHER_S
         with self._lock:
-            speakers = list(self._speakers.values())
+            speakers = [speaker for speaker in self._speakers.values() if not speaker.mute]
         if any(speaker.began_s > old_s for speaker in speakers):
             self._wanted.set()
         return [(speaker, saying) for speaker in speakers if speaker.began_s <= old_s for saying in speaker.take()]

@@ -4,11 +4,16 @@ Format: https://html.spec.whatwg.org/multipage/server-sent-events.html. What the
 `app.transcript`.
 """
 
-from collections.abc import Iterator, Sequence
+import select
+import socket
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 
 import msgspec
 from flask import Blueprint, Response, request
 
+from app import logs
 from app.api import bodies, caller
 from app.api.jobs import DURABILITY
 from app.errors import JobUnknown, MalformedRequest
@@ -24,6 +29,12 @@ _HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}  # the secon
 #: A reader who loses us comes back after this time (browsers wait for 3 s or more by themselves).
 _RETRY = b"retry: 1000\n\n"
 
+#: A reader who takes nothing for so long is cut off: he would hold a connection, and all that waits for him, for ever. He
+#: can go on where he was.
+_SEND_S = 30.0
+_ROOM_S = 1.0  # how long it may take us to see that we are to stop, while a reader takes nothing
+_SLICE = 16384  # bytes sent at a time: as much as a connection that takes anything at all has room for
+
 
 @blueprint.get("/<job_id>/events")
 def events(job_id: str) -> Response:
@@ -32,10 +43,11 @@ def events(job_id: str) -> Response:
     if not is_job_id(job_id):
         raise JobUnknown(f"there is no job '{job_id[:60]}': an id is a UUID, as the submit's answer gave it")
     try:
-        following = Following(job_id, tenant, ledger=bodies.gateway().ledger, mark=_mark())
-        first = following.begin()
+        mark = _mark()
     except ValueError as exc:
         raise MalformedRequest(f"Last-Event-ID (or starting_after): {exc}; leave it out to start over") from exc
+    following = Following(job_id, tenant, ledger=bodies.gateway().ledger, mark=mark)
+    first = following.begin()
     if following.over and not first:
         return Response(status=204, headers=_HEADERS)
     body: Iterator[bytes] = iter(()) if request.method == "HEAD" else _stream(following, first)
@@ -51,13 +63,42 @@ def _mark() -> Mark | None:
 def _stream(following: Following, first: Sequence[Event]) -> Iterator[bytes]:
     """Return the body. It is sent after the view has returned, so what it needs of the gateway is taken here."""
     gateway = bodies.gateway()
+    connection: socket.socket | None = request.environ.get("gunicorn.socket")
 
     def chunks() -> Iterator[bytes]:
         yield _RETRY + b"".join(map(written, first))
         for fresh in following.events(gateway.streams, gateway.announcements):
             yield b"".join(map(written, fresh)) or _COMMENT
 
-    return chunks()
+    return chunks() if connection is None else paced(chunks(), connection, lambda: gateway.streams.closing)
+
+
+def paced(chunks: Iterable[bytes], connection: socket.socket, stopping: Callable[[], bool], *,
+          send_s: float = _SEND_S) -> Iterator[bytes]:
+    """Give out a body in slices, each when the connection has room for it; close the connection when it has none for
+    `send_s`, or when we are to stop."""
+    connection.settimeout(send_s)  # of a send that was begun
+    try:
+        for chunk in chunks:
+            for start in range(0, len(chunk), _SLICE):
+                if not _has_room(connection, stopping, send_s):
+                    logs.event("reader_cut_off", stopping=stopping(), bytes_left=len(chunk) - start)
+                    with suppress(OSError):  # he has gone himself
+                        connection.shutdown(socket.SHUT_RDWR)
+                    return
+                yield chunk[start:start + _SLICE]
+    finally:
+        connection.settimeout(None)
+
+
+def _has_room(connection: socket.socket, stopping: Callable[[], bool], wait_s: float) -> bool:
+    """Wait until something can be sent (or the connection is broken, as the sending will tell)."""
+    poll, end_s = select.poll(), time.monotonic() + wait_s
+    poll.register(connection, select.POLLOUT)
+    while not poll.poll(min(_ROOM_S, wait_s) * 1000):
+        if stopping() or time.monotonic() >= end_s:
+            return False
+    return True
 
 
 def written(event: Event) -> bytes:

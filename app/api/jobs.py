@@ -7,13 +7,15 @@ from collections.abc import Sequence
 from typing import Any
 
 import msgspec
+import redis
 from flask import Blueprint, Response, request
 
 from app.api import bodies, caller
-from app.errors import IdempotencyMismatch, InvalidInput, JobUnknown, MalformedRequest
+from app.errors import IdempotencyMismatch, InvalidInput, JobUnknown, MalformedRequest, PromptTooLong
 from app.inputs import JobRequest, read_request, task_name
 from app.job import Job, NewJob, is_job_id, new_job_id
 from app.ledger import Submission, Submitted
+from app.ledger.scripts import unavailable
 
 blueprint = Blueprint("jobs", __name__, url_prefix="/v1/jobs")
 
@@ -77,10 +79,22 @@ def _new_job(tenant: str) -> NewJob:
     except msgspec.DecodeError as exc:
         raise bodies.malformed(exc) from exc
     key = _idempotency_key()
-    bodies.gateway().prompt_length.check(decoded, len(wanted.input))
+    try:
+        bodies.gateway().prompt_length.check(decoded, len(wanted.input))
+    except (PromptTooLong, InvalidInput):
+        if key is None or not _is_used(key, tenant):
+            raise
     return NewJob(id=new_job_id(), service=wanted.service, task=task_name(wanted.service, decoded), tenant=tenant,
                   input=bytes(wanted.input), lane=wanted.lane, deadline_s=wanted.deadline_s, idempotency_key=key,
                   digest=_digest(wanted) if key else "", trace=_traceparent())
+
+
+def _is_used(key: str, tenant: str) -> bool:
+    """Whether a job was accepted with this idempotency key: then nothing new is asked for, whatever is served by now."""
+    try:
+        return bool(bodies.gateway().client.exists(f"idem:{tenant}:{key}"))  # as submit.lua names it
+    except (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError) as exc:
+        raise unavailable(exc) from exc
 
 
 def _digest(wanted: JobRequest) -> str:

@@ -28,7 +28,7 @@ _BELIEVED_S = 5.0  # after this time cards are read again, beside the requests
 _FRESH_S = 1.0  # a prompt is refused by cards no older than this
 _PATIENCE_S = 0.25  # the longest that a request waits for cards; Redis takes a thousandth of that
 _THREADS = 2  # that count at once: what is left of the processors answers short requests
-_LONGEST_COUNT_S = 30.0  # waiting for a thread included; the longest request takes one second
+_LONGEST_COUNT_S = 10.0  # waiting for a thread included; the longest request takes one second
 _REPEATS = 4  # a template may have a text so many times before a message that is taken for short can be long
 
 Counted = TypeVar("Counted")
@@ -98,9 +98,11 @@ class PromptLength:
 
     def _counter(self, card: ModelCard) -> TokenCounter | None:
         """Return a counter for a card, loaded beside the loop the first time; forget those of models not served any more.
-        None where the tokenizer is not there any more."""
+        None where the tokenizer is not there any more. Raises `TimeoutError` too."""
         alike = _alike(card)
-        with self._loading:
+        if not self._loading.acquire(timeout=_LONGEST_COUNT_S):
+            raise TimeoutError(f"others had loaded tokenizers for {_LONGEST_COUNT_S:g} s")
+        try:
             for known in self._counters:
                 if known.card == alike:
                     return known
@@ -111,6 +113,8 @@ class PromptLength:
             served = [_alike(each) for each in self._served.cards] if self._served else []
             self._counters = [counter, *(known for known in self._counters if known.card in served)]
             return counter
+        finally:
+            self._loading.release()
 
     def _beside(self, work: Callable[[], Counted]) -> Counted:
         """Do work on a thread of its own, where gevent runs this process; else here. Raises `TimeoutError` too."""
@@ -118,9 +122,13 @@ class PromptLength:
             return work()
         if self._pool is None:
             self._pool = ThreadPool(_THREADS)
+        limit = gevent.Timeout(_LONGEST_COUNT_S)
         try:
-            done = self._pool.spawn(_outcome, work).get(timeout=_LONGEST_COUNT_S)
+            with limit:  # `spawn` waits for a free thread
+                done = self._pool.spawn(_outcome, work).get()
         except gevent.Timeout as exc:
+            if exc is not limit:
+                raise
             raise TimeoutError(f"no thread had counted within {_LONGEST_COUNT_S:g} s") from exc
         if isinstance(done, Exception):
             raise done

@@ -14,6 +14,7 @@ from typing import Any
 
 import redis
 
+from app import logs
 from app.errors import JobGone, JobUnknown
 from app.job import LANE_HANDICAP_MS, Job, NewJob, Route, Service, State
 from app.ledger.records import (
@@ -36,6 +37,11 @@ from app.settings import Settings
 #: A wake-up that is neither in its queue nor claimed for this long is taken for lost. A worker claims within
 #: milliseconds of popping; two seconds leave room for a stalled one, and cost a lost job at most that.
 WAKEUP_LOST_MS = 2000
+
+#: Pieces read in one call: a long answer is tens of thousands, and Redis does nothing else while it collects them.
+_PAGE = 500
+
+_VOICES = frozenset(voice.value.encode() for voice in Voice)
 
 _BATCH = 100  # ids a recovery script works on in one call, so that none blocks Redis for more than a few ms
 
@@ -115,9 +121,15 @@ class Ledger:
         return [held == 1 for held in self._run("say", *args)]
 
     def said(self, job_id: str, attempt: int = 0, position: int = 0) -> Said:
-        """Return what a job has said after this place. An unknown job has said nothing."""
-        last, total, entries = self._run("said", job_id, attempt, position)
-        return Said(int(last), int(total), [_piece(place, fields) for place, fields in entries])
+        """Return what a job has said after this place. An unknown job has said nothing. A piece in a voice that we don't
+        know is left out: a worker of a newer Tandem said it."""
+        pieces: list[Piece] = []
+        while True:
+            last, total, entries = self._run("said", job_id, attempt, position, _PAGE)
+            pieces += [_piece(place, fields) for place, fields in entries if _is_known(fields[0], job_id, place)]
+            if len(entries) < _PAGE:
+                return Said(int(last), int(total), pieces)
+            attempt, position = _place(entries[-1][0])
 
     def settle(self, claim: Claim, state: State, ending: Ending = NOTHING) -> Settled:
         """Record how an attempt ended: succeeded with a result, or failed with an error."""
@@ -153,6 +165,11 @@ class Ledger:
         if position < 0:
             return Job.from_record(job_id, record)
         return Job.from_record(job_id, record, position=position, eta_s=_eta_s(position, pace, slots))
+
+    def glance(self, job_id: str) -> tuple[State, int] | None:
+        """Return a job's state and attempt, None where there is no such job; `read` says why."""
+        state, attempt = self._run("glance", job_id)
+        return (State(state.decode()), int(attempt)) if state else None
 
     def reap(self) -> tuple[list[str], list[str]]:
         """Queue again the jobs whose lease ran out; return the ids queued again and those failed for good."""
@@ -209,9 +226,20 @@ def _claim(owner: str, reply: Sequence[bytes]) -> Claim:
                  deadline_ms=int(deadline) if deadline else None, trace=trace.decode() or None)
 
 
-def _piece(place: bytes, fields: Sequence[bytes]) -> Piece:
-    attempt, _, position = place.partition(b"-")
-    return Piece(int(attempt), int(position), Voice(fields[0].decode()), fields[1].decode())
+def _place(entry: bytes) -> tuple[int, int]:
+    attempt, _, position = entry.partition(b"-")
+    return int(attempt), int(position)
+
+
+def _piece(entry: bytes, fields: Sequence[bytes]) -> Piece:
+    return Piece(*_place(entry), Voice(fields[0].decode()), fields[1].decode())
+
+
+def _is_known(voice: bytes, job_id: str, entry: bytes) -> bool:
+    if voice in _VOICES:
+        return True
+    logs.event("voice_unknown", job=job_id, piece=entry.decode(), voice=repr(voice))
+    return False
 
 
 def _eta_s(position: int, pace_ms: bytes, slots: bytes) -> float | None:

@@ -14,34 +14,27 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import TypeVar
 
 import torch
 
 from app import logs
 from app.errors import EngineFailed, EngineOutOfMemory, EngineTransient, JobStopped, TandemError
-from workers.engine.decoding import Decoding, device_lost, out_of_memory
+from workers.engine.decoding import Decoding
+from workers.engine.failures import device_lost, out_of_memory
+from workers.engine.memory import Memory
 from workers.engine.pace import Pace
-from workers.engine.prefixes import SHORTEST, Prefixes, common, packed
-from workers.engine.rows import SLACK, Row, row_room
 from workers.engine.runner import Runner
 from workers.engine.sampling import logprobs, pick
-
-_T = TypeVar("_T")
 
 
 class Batcher:
     """Answers decodings; `answer` may be called from any thread."""
 
-    def __init__(self, runner: Runner, *, most_rows: int, token_bytes: float, budget: int, prefixes: Prefixes,
-                 pace: Pace, broken: Callable[[], None]) -> None:
-        """`budget` is the memory in bytes for what the model keeps of tokens, `token_bytes` what it keeps of one. `broken`
-        is called when the device is lost, after all requests have been told."""
+    def __init__(self, runner: Runner, memory: Memory, pace: Pace, *, most_rows: int, broken: Callable[[], None]) -> None:
+        """`broken` is called when the device is lost, after all requests have been told."""
         self._runner = runner
         self._most_rows = most_rows
-        self._token_bytes = token_bytes
-        self._budget = budget
-        self._prefixes = prefixes
+        self._memory = memory
         self._broken = broken
         self._arrived: deque[Decoding] = deque()
         self._waiting: deque[Decoding] = deque()
@@ -51,7 +44,7 @@ class Batcher:
         self._wake = threading.Condition()
         self._closing = False
         self.counts = {"steps": 0, "passes": 0, "requests": 0, "prompt_tokens": 0, "cached_tokens": 0,
-                       "completion_tokens": 0, "prefix_hits": 0, "out_of_memory": 0}
+                       "completion_tokens": 0, "prefix_hits": 0}
         self._thread = threading.Thread(target=self._run, name="tandem-engine", daemon=True)
 
     def start(self) -> None:
@@ -80,12 +73,7 @@ class Batcher:
     def figures(self) -> dict[str, int | float]:
         """What is going on, and what was counted since the start."""
         return {**self.counts, "waiting": len(self._waiting) + len(self._arrived), "reading": len(self._reading),
-                "running": len(self._running), "kv_bytes": self._runner.nbytes(), "kv_budget_bytes": self._budget,
-                "prefixes": len(self._prefixes), "prefix_bytes": self._prefixes.nbytes}
-
-    def fits(self, tokens: int) -> bool:
-        """Whether a request of so many tokens, prompt and answer, fits the memory when nothing else runs."""
-        return self._memory(1, tokens) <= self._budget
+                "running": len(self._running), **self._memory.figures()}
 
     # the thread
 
@@ -120,42 +108,40 @@ class Batcher:
 
     def _drop_stopped(self) -> None:
         for held in (self._waiting, self._reading):
-            for decoding in [each for each in held if each.stopped()]:
+            for decoding in [each for each in held if self._is_over(each)]:
                 held.remove(decoding)
-                decoding.fail(JobStopped("stopped before its first token"))
-        for decoding in [each for each in self._running if each.stopped()]:
+                decoding.fail(decoding.error or JobStopped("stopped before its first token"))
+        for decoding in [each for each in self._running if self._is_over(each)]:
             self._leave(decoding)
-            decoding.fail(JobStopped(f"stopped after {len(decoding.said)} tokens"))
+            decoding.fail(decoding.error or JobStopped(f"stopped after {len(decoding.said)} tokens"))
+
+    def _is_over(self, decoding: Decoding) -> bool:
+        """Whether a request is to stop, or failed by itself."""
+        try:
+            return decoding.error is not None or decoding.stopped()
+        except Exception as exc:  # noqa: BLE001 - one request's own code fails that request, not the others
+            decoding.error = _its_own(exc)
+            return True
 
     def _admit(self) -> None:
         """Take in those who wait, in order, as far as there are rows and memory."""
         while self._waiting and len(self._reading) + len(self._running) < self._most_rows:
             taken = [*self._reading, *self._running, self._waiting[0]]
-            needed = self._memory(len(taken), max(each.prompt.expected for each in taken))
-            if needed > self._budget and len(taken) > 1:
+            if self._memory.left(taken) < 0 and len(taken) > 1:
                 return
-            self._prefixes.shrink(round(self._budget - needed))
             self._reading.append(self._waiting.popleft())
             self._begin(self._reading[-1])
-
-    def _memory(self, rows: int, columns: int) -> float:
-        return row_room(rows, self._most_rows) * columns * SLACK * self._token_bytes
+            self._memory.make_room(taken)
 
     def _begin(self, decoding: Decoding) -> None:
         """Let the prompt begin with what is held of one that began in the same way."""
-        tokens = decoding.tokens
-        row = self._prefixes.find(tokens)
-        wanted = packed(tokens[:-1])
-        shared, at = max(((common(packed(other.tokens), wanted), at) for at, other in enumerate(self._running)),
-                         default=(0, 0))
-        if shared >= max(SHORTEST, row.length + SHORTEST if row else 0) and (running := self._kept(at)) is not None:
-            row = running.first(shared)
+        row = self._memory.beginning(decoding, self._running)
         if row is not None:
             decoding.prompt.held, decoding.prompt.done = row, row.length
             decoding.cached = row.length
             self.counts["prefix_hits"] += 1
         self.counts["requests"] += 1
-        self.counts["prompt_tokens"] += len(tokens)
+        self.counts["prompt_tokens"] += len(decoding.tokens)
         self.counts["cached_tokens"] += decoding.cached
 
     def _read(self) -> None:
@@ -163,14 +149,16 @@ class Batcher:
         most = self._pace.tokens(reading=len(self._reading), running=len(self._running))
         group = self._group(most)
         prompts = [decoding.prompt for decoding in group]
-        padded = len(group) * min(max(prompt.left for prompt in prompts), most)
+        before = [prompt.done for prompt in prompts]
         began_s = time.perf_counter()
         try:
-            logits = self._with_memory(lambda: self._runner.read(prompts, most))
+            logits = self._memory.provide(lambda: self._runner.read(prompts, most))
+            logits[:, :1].cpu()  # an accelerator works on by itself: its time counts, too
         except Exception as exc:  # noqa: BLE001 - whatever a model raises on a prompt fails that prompt, not the others
             self._read_failed(group, exc)
             return
-        self._pace.learn_pass(padded, time.perf_counter() - began_s)
+        longest = max(max(prompt.done - done for prompt, done in zip(prompts, before, strict=True)), 1)
+        self._pace.learn_pass(len(group) * longest, time.perf_counter() - began_s)
         self.counts["passes"] += 1
         through = [at for at, decoding in enumerate(group) if not decoding.prompt.left and self._joins(decoding)]
         if through:
@@ -179,7 +167,7 @@ class Batcher:
     def _joins(self, decoding: Decoding) -> bool:
         """Make it a running row, if there is memory for that; else it fails."""
         try:
-            self._with_memory(lambda: self._runner.join(decoding.prompt))
+            self._memory.provide(lambda: self._runner.join(decoding.prompt))
         except Exception as exc:  # noqa: BLE001 - as above
             self._read_failed([decoding], exc)
             return False
@@ -189,10 +177,14 @@ class Batcher:
         return True
 
     def _group(self, most: int) -> list[Decoding]:
-        """The first prompt, and as many of the next as can be read to their ends with it in a pass of `most` tokens."""
-        group = [self._reading[0]]
+        """A prompt, and as many others as can be read to their ends with it in a pass of `most` tokens. Every other pass it
+        is the shortest, so that the others do not wait for a long one."""
+        queue = list(self._reading)
+        if self.counts["passes"] % 2:
+            queue.sort(key=lambda each: each.prompt.left)
+        group = queue[:1]
         longest = group[0].prompt.left
-        for decoding in self._reading[1:]:
+        for decoding in queue[1:]:
             longest = max(longest, decoding.prompt.left)
             together = [*group, decoding]
             if (longest * len(together) > most or any(each.alone for each in together)
@@ -218,14 +210,17 @@ class Batcher:
     def _step(self) -> None:
         """One token more for each running row."""
         began_s = time.perf_counter()
+        why = ""
         try:
-            logits = self._with_memory(lambda: self._runner.step([each.said[-1] for each in self._running]))
+            logits = self._memory.provide(lambda: self._runner.step([each.said[-1] for each in self._running]))
         except Exception as exc:
             if not out_of_memory(exc):
                 raise
-            newest = max(self._running, key=lambda each: each.prompt.expected)  # what it may still take is the most
-            self._leave(newest)
-            newest.fail(EngineOutOfMemory(f"no memory for {newest.prompt.expected} tokens of prompt and answer; {exc}"))
+            why = str(exc)
+        if why:  # out here, where the error no longer holds what the model had computed
+            largest = max(self._running, key=lambda each: each.prompt.expected)  # what it may still take is the most
+            self._leave(largest)
+            largest.fail(EngineOutOfMemory(f"no memory for {largest.prompt.expected} tokens of prompt and answer; {why}"))
             return
         self.counts["steps"] += 1
         self._take(logits, list(self._running))
@@ -234,56 +229,35 @@ class Batcher:
     def _take(self, logits: torch.Tensor, decodings: Sequence[Decoding]) -> None:
         """Pick the next token of each, and let those go who have ended."""
         pickers = [decoding.picker for decoding in decodings]
-        tokens = pick(logits, pickers)
-        thought = logprobs(logits, pickers, tokens)
+        tokens = self._memory.provide(lambda: pick(logits, pickers))
+        thought = self._memory.provide(lambda: logprobs(logits, pickers, tokens))
         self.counts["completion_tokens"] += len(tokens)
         for decoding, token, its in zip(decodings, tokens, thought, strict=True):
-            decoding.take(token, its)
+            try:
+                decoding.take(token, its)
+            except Exception as exc:  # noqa: BLE001 - as in `_is_over`; it leaves with the next turn
+                decoding.error = _its_own(exc)
         for decoding in decodings:
-            if decoding.reason:
+            if decoding.reason and decoding.error is None:
                 self._end(decoding)
 
     def _end(self, decoding: Decoding) -> None:
-        """It has its answer; what is held of it may serve another."""
-        at = self._running.index(decoding)
-        held = self._runner.lengths[at]
-        if self._prefixes.wants(held, self._token_bytes) and (row := self._kept(at)) is not None:
-            self._prefixes.keep((decoding.tokens + decoding.said)[:held], row)
+        """It has its answer; what is held of it may serve another, if there is room beside those who run."""
+        self._memory.remember(decoding, self._running)
         self._leave(decoding)
-        decoding.text.finish()
+        try:
+            decoding.text.finish()
+        except Exception as exc:  # noqa: BLE001 - as in `_is_over`
+            decoding.fail(_its_own(exc))
         decoding.ended.set()
 
     def _leave(self, decoding: Decoding) -> None:
         """Free its row. The runner moves its last row there, and so do we."""
         at = self._running.index(decoding)
+        self._runner.leave(at)
         last = self._running.pop()
         if at < len(self._running):
             self._running[at] = last
-        self._runner.leave(at)
-
-    def _kept(self, at: int) -> Row | None:
-        """A copy of what is held of a row, if there is memory for that."""
-        try:
-            return self._with_memory(lambda: self._runner.keep(at))
-        except Exception as exc:
-            if not out_of_memory(exc):
-                raise
-            return None
-
-    def _with_memory(self, run: Callable[[], _T]) -> _T:
-        """Run; when memory is short, give up what is kept for later and run again. That is safe: what a model wrote before
-        it failed is written again."""
-        try:
-            return run()
-        except Exception as exc:
-            if not out_of_memory(exc):
-                raise
-            self.counts["out_of_memory"] += 1
-            logs.event("engine_out_of_memory", level=logging.WARNING, why=str(exc))
-        self._prefixes.shrink(0)
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
-        return run()
 
     @torch.inference_mode()
     def _fail_all(self, error: TandemError) -> None:
@@ -296,3 +270,10 @@ class Batcher:
         for decoding in held:
             decoding.fail(error)
         self._runner.clear()
+
+
+def _its_own(exc: Exception) -> TandemError:
+    """Return what one request's own failure is to its caller."""
+    if isinstance(exc, TandemError):
+        return exc
+    return EngineFailed(f"the answer could not be put together ({type(exc).__name__}: {exc})")

@@ -1,12 +1,11 @@
-"""One request on its way through the batcher, and what the model's errors mean for it."""
+"""One request on its way through the batcher."""
 
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-import torch
-
-from app.errors import TandemError
+from app.errors import EngineFailed, TandemError
+from workers.engine.prefixes import packed
 from workers.engine.runner import Prompt
 from workers.engine.sampling import Logprobs, Picker
 from workers.engine.text import Text
@@ -16,7 +15,7 @@ from workers.engine.text import Text
 class Decoding:
     """One request on its way through the batcher."""
 
-    tokens: list[int]  # the prompt
+    tokens: list[int]  # the prompt, one at least
     most: int  # tokens that the answer may have
     ends: frozenset[int]  # tokens that end it
     picker: Picker
@@ -29,13 +28,19 @@ class Decoding:
     error: TandemError | None = None
     alone: bool = False  # whether its prompt is to be read by itself, after a pass with others failed
     prompt: Prompt = field(init=False)
+    packed: bytes = field(init=False)  # the tokens, as `workers.engine.prefixes` compares them
     ended: threading.Event = field(default_factory=threading.Event)
 
     def __post_init__(self) -> None:
+        self.packed = packed(self.tokens)
         self.prompt = Prompt(self.tokens, expected=len(self.tokens) + self.most)
 
-    def take(self, token: int, its: Logprobs | None) -> None:
-        """It says one token more; sets `reason` if that ends it."""
+    def take(self, token: int | None, its: Logprobs | None) -> None:
+        """It says one token more; sets `reason` if that ends it. Raises `EngineFailed` for None, where the model gave no
+        numbers."""
+        if token is None:
+            raise EngineFailed(f"the model's logits are no numbers after {len(self.tokens) + len(self.said)} tokens; a "
+                               "model in float16 may need another dtype")
         self.said.append(token)
         if token in self.ends:
             self.reason = "stop"
@@ -50,16 +55,6 @@ class Decoding:
 
     def fail(self, error: TandemError) -> None:
         """It ends without an answer."""
+        self.prompt.held = None  # an error keeps its frames, and so all that they hold, for as long as it is looked at
         self.error = error
         self.ended.set()
-
-
-def out_of_memory(exc: Exception) -> bool:
-    """Whether an error of torch says that memory ran out. On a CPU that is a RuntimeError like any other."""
-    return isinstance(exc, torch.OutOfMemoryError | MemoryError) or (
-        isinstance(exc, RuntimeError) and ("can't allocate memory" in str(exc) or "not enough memory" in str(exc)))
-
-
-def device_lost(exc: Exception) -> bool:
-    """Whether the device cannot be used by this process any more."""
-    return isinstance(exc, torch.AcceleratorError) and not out_of_memory(exc)

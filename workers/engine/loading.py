@@ -52,11 +52,11 @@ def load_model(settings: Settings) -> Loaded:
         model, report = AutoModelForCausalLM.from_pretrained(
             **source, dtype=dtype, trust_remote_code=settings.trust_remote_code, output_loading_info=True,
             **({} if "gguf_file" in source else {"use_safetensors": True}))
-    except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as exc:
+        model = model.to(device).eval()
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, ImportError, RuntimeError, SafetensorError) as exc:
         raise _unusable(name, f"{type(exc).__name__}: {exc}") from exc
     if missing := sorted(report["missing_keys"]):  # transformers would fill them with random numbers
         raise _unusable(name, f"{len(missing)} weights are missing, {missing[0]} among them")
-    model = model.to(device).eval()
     pack(model)
     logs.event("model_loaded", model=name, device=device, dtype=str(dtype).removeprefix("torch."),
                threads=torch.get_num_threads())

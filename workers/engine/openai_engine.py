@@ -1,12 +1,13 @@
 """The openai engine: the model is served elsewhere, by any server that speaks OpenAI's protocol (vLLM, SGLang, DeepSeek's
-API, Alibaba Model Studio), called through OpenAI's own client.
+API, Alibaba Model Studio).
 
 All calls run as coroutines of one thread: a cancelled coroutine closes its connection wherever it waits, so that a stopped
 job ends at once, and the upstream stops generating. The thread that asked takes the pieces from a queue, tells them, and
 asks now and then whether to stop.
 
 A call that fails is made again, after waits that double, as long as nothing was told: what was told cannot be taken back.
-The breaker keeps calls from an upstream that does not work.
+The breaker keeps calls from an upstream that does not work, and none is made before the time that the upstream asked for.
+Requests wait for both where they are, so that they hold their slots, and other jobs stay in the queue.
 """
 
 import asyncio
@@ -20,9 +21,6 @@ from collections.abc import Callable, Coroutine
 from concurrent.futures import CancelledError, Future
 from typing import Any
 
-import httpx2
-import openai
-
 from app import logs
 from app.errors import EngineTransient, EngineUnavailable, JobStopped
 from app.inputs import ModelInput
@@ -32,18 +30,13 @@ from workers.engine import Generation, Tell, nobody
 from workers.engine.breaker import Breaker, Pass
 from workers.engine.reasoning import Said
 from workers.engine.upstream_answer import Events, UpstreamAnswer
+from workers.engine.upstream_client import UpstreamClient
 from workers.engine.upstream_failure import FOREIGN, Translation, UpstreamFailure
-from workers.engine.upstream_request import arguments
 
 _LOOK_S = 0.05  # how often a waiting request asks whether to stop
 _TAIL_S = 2.0  # for the usage that comes after an answer's end; without it the answer is as good
-_KEEP_ALIVE_S = 3.0  # below uvicorn's 5 s, behind which vLLM and SGLang stand: they must not be the first to hang up
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 0.5, 8.0  # between two calls; each doubles, and a part of up to a half is left to chance
 _TRIAL_S = 0.5  # between two looks at the breaker while another request tries the upstream
-_NO_KEY = "EMPTY"  # what vLLM's and SGLang's own examples send; the client insists on some
-
-#: The client's loggers; at DEBUG they write whole requests, prompts included.
-_LOGGERS = ("openai", "httpx2", "httpcore2")
 
 Say = Callable[[Said], None]
 
@@ -54,15 +47,13 @@ class OpenAIEngine:
     name = "openai"
 
     def __init__(self, settings: Settings, *, slots: int) -> None:
-        for name in _LOGGERS:
-            logging.getLogger(name).setLevel(logging.WARNING)
         self._settings = settings
-        self._model = settings.openai_model
         self._translation = Translation(settings.openai_url, settings.openai_key)
         self._breaker = Breaker(threshold=settings.openai_breaker_faults, cooldown_s=settings.openai_breaker_cooldown_s)
         self._counts = Counter(dict.fromkeys(("requests", "answers", "errors", "retries", "refused", "uncounted"), 0))
         self._running = 0
-        self._client = _client(settings, slots)
+        self._not_before_s = 0.0  # by the loop's clock; the upstream asked for patience until then
+        self._client = UpstreamClient(settings, self._translation, slots=slots)
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="tandem-openai", daemon=True)
         self._thread.start()
@@ -123,35 +114,15 @@ class OpenAIEngine:
         """Say in the log whether the upstream is there, and serves the model that is wanted."""
         url, model = self._settings.openai_url, self._settings.openai_model
         try:
-            listed = await self._listed()
+            listed = await self._client.listed()
         except UpstreamFailure as failure:
-            logs.event("upstream_not_ready", level=logging.WARNING, why=str(failure),
+            logs.event("upstream_not_ready", level=logging.WARNING, url=url, why=str(failure),
                        next="requests fail until it answers; the worker goes on")
             return
         if model and model not in listed:
             logs.event("upstream_model_not_listed", level=logging.WARNING, url=url, model=model, listed=listed[:20])
         else:
             logs.event("upstream_ready", url=url, model=model or listed[:1])
-
-    async def _listed(self) -> list[str]:
-        """Return the upstream's models. Raises `UpstreamFailure`."""
-        try:
-            page = await self._client.models.list(timeout=self._settings.openai_connect_s)
-            return [model.id for model in page.data]
-        except FOREIGN as exc:
-            failure = self._translation.of_exception(exc)
-        except (AttributeError, TypeError, ValueError):  # the client does not check what it is sent
-            failure = self._translation.broken("its answer to GET /models cannot be read")
-        raise failure
-
-    async def _wanted(self) -> str:
-        """Return the name of the model to ask for, which is looked up once. Raises `UpstreamFailure`."""
-        if not self._model:
-            listed = await self._listed()
-            if not listed:
-                raise self._translation.broken("it lists no model")
-            self._model = listed[0]
-        return self._model
 
     async def _answer(self, request: ModelInput, say: Say) -> Generation:
         """Call the upstream until it answers, or it is no use."""
@@ -183,9 +154,11 @@ class OpenAIEngine:
             if answer.told:
                 raise EngineTransient(f"{failure}; a part of the answer was told already, so this attempt is over")
             if spent_s + wait_s > self._settings.openai_retry_s:
-                raise type(failure.error)(
-                    f"{failure}; given up at call {tries}, after {spent_s:.1f} s (the next would be in {wait_s:.1f} s; "
-                    f"openai_retry_s is {self._settings.openai_retry_s:g})")
+                text = (f"{failure}; given up at call {tries}, after {spent_s:.1f} s (the next would be in {wait_s:.1f} s; "
+                        f"openai_retry_s is {self._settings.openai_retry_s:g})")
+                if isinstance(failure.error, EngineUnavailable):
+                    raise EngineUnavailable(text, retry_after_s=failure.wait_s or 0.0)
+                raise type(failure.error)(text)
             self._counts["retries"] += 1
             await asyncio.sleep(wait_s)
         raise AssertionError("count() does not end")
@@ -193,52 +166,66 @@ class OpenAIEngine:
     async def _call(self, request: ModelInput, answer: UpstreamAnswer, say: Say, passed: Pass) -> UpstreamFailure | None:
         """Make one call; return its failure, if it failed, and tell the breaker."""
         try:
-            await self._stream(request, answer, say, passed)
-        except UpstreamFailure as exc:
-            failure = exc
-        except FOREIGN as exc:
-            failure = self._translation.of_exception(exc)
+            failure = await self._failure_of(request, answer, say, passed)
         except BaseException:  # cancelled, or a bug: it tells nothing about the upstream
             self._breaker.given_up(passed)
             raise
-        else:
-            self._breaker.answered(passed)
-            return None
         self._settle(passed, failure)
         return failure
 
-    async def _admitted(self, until_s: float) -> Pass:
-        """Wait until the breaker lets a call through: here, where it holds a slot, so that other jobs stay in the queue.
-        Raises `EngineUnavailable` where that will not be before `until_s`."""
-        while (passed := self._breaker.admit(now_s := self._loop.time())) is None:
-            wait_s = self._breaker.wait_s(now_s) or _TRIAL_S
-            if now_s + wait_s > until_s:
-                self._counts["refused"] += 1
-                raise EngineUnavailable(f"the model server at {self._settings.openai_url} does not work at the moment; it "
-                                        f"will be tried again in {wait_s:.1f} s")
-            await asyncio.sleep(wait_s)
-        return passed
+    async def _failure_of(self, request: ModelInput, answer: UpstreamAnswer, say: Say,
+                          passed: Pass) -> UpstreamFailure | None:
+        try:
+            await self._stream(request, answer, say, passed)
+        except UpstreamFailure as exc:
+            return exc
+        except FOREIGN as exc:
+            failure = self._translation.of_exception(exc)
+        else:
+            return None
+        if failure.silent and not answer.told and await self._client.is_away():
+            return self._translation.silent(away=True)
+        return failure
 
-    def _settle(self, passed: Pass, failure: UpstreamFailure) -> None:
-        if not failure.fault:
+    async def _admitted(self, until_s: float) -> Pass:
+        """Wait until the upstream is to be asked again and the breaker lets a call through. Raises `EngineUnavailable` at
+        `until_s`, and not before: the slot would take the next job, and the one after it."""
+        while True:
+            now_s = self._loop.time()
+            rest_s = max(0.0, self._not_before_s - now_s)
+            if not rest_s and (passed := self._breaker.admit(now_s)):
+                return passed
+            wait_s = max(rest_s, self._breaker.wait_s(now_s)) or _TRIAL_S
+            if now_s >= until_s:
+                self._counts["refused"] += 1
+                why = "asks for patience" if rest_s else "does not work at the moment"
+                raise EngineUnavailable(f"the model server {why}; it will be tried again in {wait_s:.1f} s",
+                                        retry_after_s=wait_s)
+            await asyncio.sleep(min(wait_s, until_s - now_s))
+
+    def _settle(self, passed: Pass, failure: UpstreamFailure | None) -> None:
+        """Take what a call tells about the upstream."""
+        now_s = self._loop.time()
+        if failure and failure.wait_s and now_s + failure.wait_s > self._not_before_s:
+            if now_s >= self._not_before_s:
+                self._left_alone(failure, failure.wait_s)
+            self._not_before_s = now_s + failure.wait_s
+        if failure is None or not failure.fault:
             self._breaker.answered(passed)
             return
         opened = self._breaker.opened
-        self._breaker.failed(passed, self._loop.time())
+        self._breaker.failed(passed, now_s)
         if self._breaker.opened > opened:
-            logs.event("upstream_left_alone", level=logging.WARNING, why=str(failure),
-                       for_s=self._settings.openai_breaker_cooldown_s)
+            self._left_alone(failure, self._settings.openai_breaker_cooldown_s)
+
+    def _left_alone(self, failure: UpstreamFailure, for_s: float) -> None:
+        logs.event("upstream_left_alone", level=logging.WARNING, url=self._settings.openai_url, why=str(failure),
+                   for_s=for_s)
 
     async def _stream(self, request: ModelInput, answer: UpstreamAnswer, say: Say, passed: Pass) -> None:
         """Make one call and tell what comes. Raises `UpstreamFailure` and `FOREIGN`."""
-        kind = self._client.completions if request.messages is None else self._client.chat.completions
-        create: Any = kind.with_streaming_response.create
         try:
-            async with create(**arguments(request, await self._wanted())) as response:
-                await self._read(response, answer, say, passed)
-        except openai.NotFoundError:
-            self._model = self._settings.openai_model  # look up again: it may serve another by now
-            raise
+            await self._client.ask(request, lambda response: self._read(response, answer, say, passed))
         except (UpstreamFailure, *FOREIGN, TimeoutError):
             if not answer.finished:
                 raise
@@ -259,15 +246,6 @@ class OpenAIEngine:
                         say(said)
                 if answer.finished and limit.when() is None:
                     limit.reschedule(self._loop.time() + _TAIL_S)
-
-
-def _client(settings: Settings, slots: int) -> openai.AsyncOpenAI:
-    """Return OpenAI's client, without its retries, and with as many connections as there are requests."""
-    timeout = httpx2.Timeout(settings.openai_silence_s, connect=settings.openai_connect_s)
-    limits = httpx2.Limits(max_connections=None, max_keepalive_connections=slots, keepalive_expiry=_KEEP_ALIVE_S)
-    return openai.AsyncOpenAI(
-        api_key=settings.openai_key or _NO_KEY, base_url=settings.openai_url, max_retries=0, timeout=timeout,
-        http_client=openai.DefaultAsyncHttpxClient(limits=limits, timeout=timeout))
 
 
 def _result(call: "Future[Generation]") -> Generation:

@@ -7,6 +7,7 @@ _STALL_S = 0.1  # what a pass over prompts may add to the time between two token
 _LONGEST_PASS_S = 0.5  # what it may take when nobody is being answered, so that a prompt can be stopped
 _LEAST, _MOST = 16, 4096  # tokens of a pass, padding included
 _SMOOTHING = 0.2
+_MOST_OFF = 2.0  # a hiccup tells nothing about the model
 
 
 @dataclass(slots=True)
@@ -23,11 +24,12 @@ class Pace:
         allowed_s = _LONGEST_PASS_S
         if running:
             allowed_s = min(max(_STALL_S, self.step_s) * (1 + reading / running), _LONGEST_PASS_S)
-        return min(max(int((allowed_s - self.pass_s) / self.token_s), _LEAST), _MOST)
+        worth_it = self.pass_s / self.token_s  # fewer, and most of a pass is not reading
+        return int(min(max((allowed_s - self.pass_s) / self.token_s, worth_it, _LEAST), _MOST))
 
     def learn_pass(self, tokens: int, took_s: float) -> None:
         """Take in how long a pass took: both costs are off by as much as their sum was."""
-        off = took_s / (self.pass_s + self.token_s * tokens)
+        off = min(took_s / (self.pass_s + self.token_s * tokens), _MOST_OFF)
         self.pass_s *= 1 + _SMOOTHING * (off - 1)
         self.token_s *= 1 + _SMOOTHING * (off - 1)
 

@@ -10,11 +10,11 @@ Source: the operators that torch's compiler uses for frozen weights (torch/_indu
 import time
 from typing import Any
 
-import psutil
 import torch
 from torch import nn
 
 from app import logs
+from workers.engine.host_memory import free_memory
 
 _ROWS = 16  # the batch that the layout is chosen for, and measured with
 _ROUNDS = 5
@@ -48,7 +48,7 @@ def pack(model: nn.Module) -> None:
              and layer.weight.device.type == "cpu" and layer.weight.numel() >= _SMALLEST]
     if not plain or not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
         return
-    free = psutil.virtual_memory().available * _MEMORY_SHARE
+    free = free_memory() * _MEMORY_SHARE
     gains: dict[torch.Size, bool] = {}
     packed, held = 0, 0
     for layer in plain:

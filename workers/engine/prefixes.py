@@ -12,6 +12,7 @@ from workers.engine.rows import Row
 
 #: A shorter beginning costs about as much to copy and keep as to compute.
 SHORTEST = 16
+TOKEN_BYTES = 4  # of a packed token
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +21,7 @@ class Kept:
 
     tokens: bytes
     row: Row
+    nbytes: int
 
 
 class Prefixes:
@@ -46,11 +48,11 @@ class Prefixes:
     def keep(self, tokens: Sequence[int], row: Row) -> None:
         """Keep a row, which must have memory of its own; those that it continues are not needed any more. A row over the
         budget is not kept."""
-        fresh = packed(tokens)
-        if len(tokens) < SHORTEST or row.nbytes > self._budget or any(kept.tokens.startswith(fresh) for kept in self._kept):
+        fresh, size = packed(tokens), row.nbytes
+        if len(tokens) < SHORTEST or size > self._budget or any(kept.tokens.startswith(fresh) for kept in self._kept):
             return
-        self._kept = [kept for kept in self._kept if not fresh.startswith(kept.tokens)] + [Kept(fresh, row)]
-        self.nbytes = sum(kept.row.nbytes for kept in self._kept)
+        self._kept = [kept for kept in self._kept if not fresh.startswith(kept.tokens)] + [Kept(fresh, row, size)]
+        self.nbytes = sum(kept.nbytes for kept in self._kept)
         self.shrink(self._budget)
 
     def wants(self, length: int, token_bytes: float) -> bool:
@@ -60,7 +62,7 @@ class Prefixes:
     def shrink(self, most: int) -> None:
         """Forget until no more than so many bytes are held."""
         while self._kept and self.nbytes > most:
-            self.nbytes -= self._kept.pop(0).row.nbytes
+            self.nbytes -= self._kept.pop(0).nbytes
 
 
 def packed(tokens: Sequence[int]) -> bytes:
@@ -70,10 +72,12 @@ def packed(tokens: Sequence[int]) -> bytes:
 
 def common(one: bytes, other: bytes) -> int:
     """Return how many tokens two packed sequences have in common at their beginning."""
-    low, high = 0, min(len(one), len(other)) // 4
+    if one[:TOKEN_BYTES] != other[:TOKEN_BYTES]:  # most have nothing in common
+        return 0
+    low, high = 0, min(len(one), len(other)) // TOKEN_BYTES
     while low < high:
         middle = (low + high + 1) // 2
-        if one[:4 * middle] == other[:4 * middle]:
+        if one[:TOKEN_BYTES * middle] == other[:TOKEN_BYTES * middle]:
             low = middle
         else:
             high = middle - 1

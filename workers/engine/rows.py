@@ -23,6 +23,8 @@ import torch
 from transformers.cache_utils import Cache, CacheLayerMixin, DynamicCache, DynamicIndexedLayer, DynamicLayer
 from transformers.cache_utils import DynamicSlidingWindowLayer as SlidingLayer
 
+from workers.engine.failures import out_of_memory
+
 #: Columns of a rectangle for each column in use. Each growth, and each move back to the left, copies everything.
 SLACK = 1.25
 _LEAST_COLUMNS = 64
@@ -112,6 +114,14 @@ class _Layer(CacheLayerMixin):  # type: ignore[misc]
             moved[name] = _zeros(old, room, columns)
             moved[name][:count].narrow(-2, end - width, width).copy_(old[:count].narrow(-2, self.end - width, width))
         self.buffers, self.room, self.columns, self.end = moved, room, columns, end
+
+    def shrink(self, room: int, columns: int, end: int) -> None:
+        """The same to smaller ones; where there is no memory to do it, later is as good."""
+        try:
+            self.move(room, columns, end)
+        except Exception as exc:
+            if not out_of_memory(exc):
+                raise
 
     def _write(self, name: str, fresh: torch.Tensor) -> torch.Tensor:
         rows, length = self._rows, fresh.shape[-2]
@@ -230,17 +240,19 @@ class Rows(Cache):  # type: ignore[misc]
         rows without padding in their middle are ever left here."""
         self.width = max(self.lengths, default=0)
         wanted = max(math.ceil((self.width + _AHEAD) * SLACK), _LEAST_COLUMNS)
+        room = row_room(len(self.lengths), self._most_rows)
         for part in self._parts:
             if not self.lengths:
                 part.buffers.clear()
                 part.move(0, 0, 0)
-            elif part.columns > 2 * wanted:
-                part.move(row_room(len(self.lengths), self._most_rows), wanted, self.width)
+            elif part.columns > 2 * wanted or part.room > 2 * room:
+                part.shrink(room, min(wanted, part.columns), self.width)
 
     def _make_room(self, rows: int, width: int, right: int) -> None:
         """Make sure of so many rows, and of `width` columns before `end` and `right` free ones after it."""
         columns = max(math.ceil((width + right) * SLACK), _LEAST_COLUMNS)
         for part in self._parts:
-            room = max(part.room, row_room(rows, self._most_rows))
+            room = row_room(rows, self._most_rows)
             if room > part.room or width > part.end or part.end + right > part.columns:
-                part.move(room, max(columns, part.columns), width)  # where it need not grow, moving left is enough
+                # where it need not grow, moving left is enough
+                part.move(room, max(columns, min(part.columns, 2 * columns)), width)

@@ -32,23 +32,27 @@ class Picker:
     """One request's way of picking: its parameters, its random numbers, and what it has said so far."""
 
     def __init__(self, wanted: Sampling, prompt: Sequence[int], defaults: Any = None) -> None:
-        """`defaults` is a model's generation_config, for what the request leaves out."""
-        def given(name: str, neutral: float) -> float:
+        """`defaults` is a model's generation_config, for what the request leaves out; what makes no sense there is
+        neutral."""
+        def given(name: str, neutral: float, least: float, most: float) -> float:
             value = getattr(wanted, name)
-            if value is None and defaults is not None:
+            if value is None:
                 value = getattr(defaults, name, None)
-            return float(neutral if value is None else value)
+                return float(value) if isinstance(value, int | float) and least <= value <= most else neutral
+            return float(value)
 
-        self.temperature = given("temperature", 1.0)
-        self.top_k = int(given("top_k", 0))
-        self.top_p = given("top_p", 1.0)
-        self.min_p = given("min_p", 0.0)
-        self.repetition = given("repetition_penalty", 1.0)
+        self.temperature = given("temperature", 1.0, 0.0, 100.0)
+        self.top_k = int(given("top_k", 0.0, 0.0, 2.0**31))
+        self.top_p = given("top_p", 1.0, _COLDEST, 1.0)
+        self.min_p = given("min_p", 0.0, 0.0, 1.0)
+        self.repetition = given("repetition_penalty", 1.0, _COLDEST, 100.0)
         self.presence, self.frequency = wanted.presence_penalty, wanted.frequency_penalty
         self.top_logprobs = wanted.top_logprobs if wanted.logprobs else None
-        self.said: Counter[int] = Counter()
+        self._said: Counter[int] = Counter()
         self._random = random.Random(wanted.seed)
-        self._seen = set(prompt) if self.repetition != 1 else set()
+        self._chance: float | None = None
+        self._prompt = prompt
+        self._seen: torch.Tensor | None = None  # which tokens are in the prompt or were said
 
     @property
     def greedy(self) -> bool:
@@ -67,34 +71,43 @@ class Picker:
 
     def take(self, token: int) -> None:
         """Note a token as said."""
-        if self.penalizes:
-            self.said[token] += 1
-            self._seen.add(token)
+        self._chance = None
+        if self.presence or self.frequency:
+            self._said[token] += 1
+        if self._seen is not None:
+            self._seen[token] = True
 
     def chance(self) -> float:
-        """The next random number, in [0, 1)."""
-        return self._random.random()
+        """The random number for the next token, in [0, 1); the same until it is taken."""
+        if self._chance is None:
+            self._chance = self._random.random()
+        return self._chance
 
     def penalize(self, logits: torch.Tensor) -> None:
         """Change one row's logits, of shape (vocabulary,), in place."""
-        if self.repetition != 1 and self._seen:
-            seen = torch.tensor(sorted(self._seen), device=logits.device)
-            held = logits[seen]
-            logits[seen] = torch.where(held > 0, held / self.repetition, held * self.repetition)
-        if (self.presence or self.frequency) and self.said:
-            said = torch.tensor(list(self.said), device=logits.device)
-            times = torch.tensor(list(self.said.values()), device=logits.device, dtype=logits.dtype)
+        if self.repetition != 1:
+            if self._seen is None:
+                self._seen = torch.zeros_like(logits, dtype=torch.bool)
+                self._seen[torch.tensor(sorted(set(self._prompt)), dtype=torch.long, device=logits.device)] = True
+            penalized = torch.where(logits > 0, logits / self.repetition, logits * self.repetition)
+            logits.copy_(torch.where(self._seen, penalized, logits))
+        if self._said:
+            said = torch.tensor(list(self._said), device=logits.device)
+            times = torch.tensor(list(self._said.values()), device=logits.device, dtype=logits.dtype)
             logits[said] -= self.presence + self.frequency * times
 
 
-def pick(logits: torch.Tensor, pickers: Sequence[Picker]) -> list[int]:
-    """Return a token id for each row of logits of shape (rows, vocabulary)."""
-    if any(picker.penalizes for picker in pickers):
-        logits = logits.float().clone()
-        for row, picker in enumerate(pickers):
-            picker.penalize(logits[row])
-    tokens: list[int] = logits.argmax(dim=-1).tolist()
-    drawing = [row for row, picker in enumerate(pickers) if not picker.greedy]
+def pick(logits: torch.Tensor, pickers: Sequence[Picker]) -> list[int | None]:
+    """Return a token id for each row of logits of shape (rows, vocabulary); None for a row whose logits are no numbers."""
+    penalizing = [(row, picker) for row, picker in enumerate(pickers) if picker.penalizes]
+    if penalizing:
+        logits = logits.to(torch.float32, copy=True)  # the caller's stay as the model gave them
+    for row, picker in penalizing:
+        picker.penalize(logits[row])
+    highest, likeliest = logits.max(dim=-1)
+    sound = highest.isfinite().tolist()
+    tokens: list[int] = likeliest.tolist()
+    drawing = [row for row, picker in enumerate(pickers) if not picker.greedy and sound[row]]
     for filtering in (False, True):
         rows = [row for row in drawing if pickers[row].filters is filtering]
         if rows:
@@ -106,14 +119,14 @@ def pick(logits: torch.Tensor, pickers: Sequence[Picker]) -> list[int]:
                 tokens[row] = token
     for picker, token in zip(pickers, tokens, strict=True):
         picker.take(token)
-    return tokens
+    return [token if good else None for token, good in zip(tokens, sound, strict=True)]
 
 
-def logprobs(logits: torch.Tensor, pickers: Sequence[Picker], tokens: Sequence[int]) -> list[Logprobs | None]:
+def logprobs(logits: torch.Tensor, pickers: Sequence[Picker], tokens: Sequence[int | None]) -> list[Logprobs | None]:
     """Return what the model thought of each row's token and of the likeliest, for the rows whose request asks."""
     answers: list[Logprobs | None] = [None] * len(tokens)
     for row, (picker, token) in enumerate(zip(pickers, tokens, strict=True)):
-        if picker.top_logprobs is not None:
+        if picker.top_logprobs is not None and token is not None:
             all_of_them = torch.log_softmax(logits[row].float(), dim=-1)
             best = all_of_them.topk(min(picker.top_logprobs, len(all_of_them)))
             answers[row] = Logprobs(float(all_of_them[token]),
@@ -134,12 +147,15 @@ def _draw_among_likeliest(odds: torch.Tensor, pickers: Sequence[Picker]) -> list
     few = min(_FEW, odds.shape[-1])
     likeliest, tokens = odds.topk(few, dim=-1)
     kept = _kept(likeliest, pickers)
-    more = any(picker.top_k > few for picker in pickers) or bool(kept[:, -1].any())  # some row may keep more than the few
-    if more and few < odds.shape[-1]:
-        likeliest, tokens = odds.sort(dim=-1, descending=True)
-        kept = _kept(likeliest, pickers)
-    drawn = torch.tensor(_draw(likeliest * kept, pickers), device=odds.device)
-    return [int(token) for token in tokens.gather(1, drawn.unsqueeze(1)).squeeze(1)]
+    may_keep_more = [(last or picker.top_k > few) and few < odds.shape[-1]
+                     for last, picker in zip(kept[:, -1].tolist(), pickers, strict=True)]
+    drawn = tokens.gather(1, torch.tensor(_draw(likeliest * kept, pickers), device=odds.device).unsqueeze(1))
+    answers = [int(token) for token in drawn.squeeze(1)]
+    for row in (row for row, more in enumerate(may_keep_more) if more):
+        likeliest, tokens = odds[row:row + 1].sort(dim=-1, descending=True)
+        kept = _kept(likeliest, pickers[row:row + 1])
+        answers[row] = int(tokens[0, _draw(likeliest * kept, pickers[row:row + 1])[0]])
+    return answers
 
 
 def _kept(best: torch.Tensor, pickers: Sequence[Picker]) -> torch.Tensor:

@@ -11,30 +11,31 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-import psutil
 import torch
 
 from app import logs
-from app.errors import PromptTooLong, SettingsError
+from app.errors import EngineFailed, PromptTooLong, SettingsError
 from app.inputs import ModelInput
 from app.model_card import ModelCard
 from app.settings import Settings
 from workers.engine import Channel, Generation, Tell, Usage, nobody
 from workers.engine.batcher import Batcher
 from workers.engine.card import card_of
+from workers.engine.choice import choose_runner
 from workers.engine.decoding import Decoding
+from workers.engine.host_memory import free_memory
 from workers.engine.loading import Loaded, load_model
+from workers.engine.memory import Memory
 from workers.engine.pace import Pace
 from workers.engine.prefixes import Prefixes
 from workers.engine.prompts import Prompts, ReadPrompt
 from workers.engine.reasoning import ReasoningSplitter
-from workers.engine.runner import Prompt, Runner, choose_runner
+from workers.engine.runner import TRIAL_TOKENS, Prompt, Runner
 from workers.engine.sampling import Picker
 from workers.engine.text import Text
 
 _CUDA_SHARE, _CPU_SHARE = 0.8, 0.25  # of the memory that is free once the model is loaded; a CPU's is others', too
 _PREFIX_SHARE = 0.5  # of the budget at most, for what may be used again; the running rows can take it all
-_TRIAL_TOKENS = 64
 
 
 class TorchEngine:
@@ -47,10 +48,9 @@ class TorchEngine:
         self._defaults = getattr(loaded.model, "generation_config", None)
         self._ends = self._end_tokens()
         runner = choose_runner(loaded.model, most_rows=rows)
-        token_bytes, pace = _trial(runner)
         budget = _budget(settings, loaded.model.device)
-        self._batcher = Batcher(runner, most_rows=rows, token_bytes=token_bytes, budget=budget, pace=pace,
-                                broken=_end_process, prefixes=Prefixes(round(budget * _PREFIX_SHARE)))
+        self._memory = Memory(runner, Prefixes(round(budget * _PREFIX_SHARE)), budget)
+        self._batcher = Batcher(runner, self._memory, _pace(runner), most_rows=rows, broken=_end_process)
         self.context = self._context(loaded.context, budget)
 
     @classmethod
@@ -77,6 +77,8 @@ class TorchEngine:
     def generate(self, request: ModelInput, stopped: Callable[[], bool], tell: Tell = nobody) -> Generation:
         """Answer one request, together with others. Raises as `Engine.generate` says."""
         prompt = self._prompts.read(request)
+        if not prompt.tokens:
+            raise EngineFailed("the prompt has no tokens; send some text")
         if len(prompt.tokens) >= self.context:
             raise PromptTooLong(f"the prompt has {len(prompt.tokens)} tokens; {self.name} takes {self.context} with the "
                                 "answer")
@@ -105,12 +107,12 @@ class TorchEngine:
 
     def _context(self, context: int, budget: int) -> int:
         """The model's context, or what of it fits the memory."""
-        if self._batcher.fits(context):
+        if self._memory.fits(context):
             return context
         low, high = 0, context
         while low < high:
             middle = (low + high + 1) // 2
-            low, high = (middle, high) if self._batcher.fits(middle) else (low, middle - 1)
+            low, high = (middle, high) if self._memory.fits(middle) else (low, middle - 1)
         if low < 2:
             raise SettingsError([f"the {budget / 2**20:.0f} MiB for keys and values do not hold a token of {self.name}; "
                                  "raise kv_memory_mb, or free memory"])
@@ -119,20 +121,16 @@ class TorchEngine:
 
 
 @torch.inference_mode()
-def _trial(runner: Runner) -> tuple[float, Pace]:
-    """Measure what the model keeps of a token, in bytes, and how fast it reads."""
+def _pace(runner: Runner) -> Pace:
+    """Measure how fast the model reads; once before, so that it is warm."""
     times = {}
-    for tokens in (1, _TRIAL_TOKENS):
+    for tokens in (1, TRIAL_TOKENS, 1, TRIAL_TOKENS):
         trial = Prompt([1] * tokens)
         began_s = time.perf_counter()
         runner.read([trial], tokens).cpu()
         times[tokens] = time.perf_counter() - began_s
-    runner.join(trial)
-    row = runner.keep(0)
-    held = row.nbytes if row is not None else runner.nbytes()
-    runner.leave(0)
-    token_s = max(times[_TRIAL_TOKENS] - times[1], 1e-2 * times[_TRIAL_TOKENS]) / (_TRIAL_TOKENS - 1)
-    return held / _TRIAL_TOKENS, Pace(pass_s=times[1], token_s=token_s)
+    token_s = max(times[TRIAL_TOKENS] - times[1], 1e-2 * times[TRIAL_TOKENS]) / (TRIAL_TOKENS - 1)
+    return Pace(pass_s=times[1], token_s=token_s)
 
 
 def _budget(settings: Settings, device: Any) -> int:
@@ -142,7 +140,7 @@ def _budget(settings: Settings, device: Any) -> int:
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
         return round(int(free) * _CUDA_SHARE)
-    return round(int(psutil.virtual_memory().available) * _CPU_SHARE)
+    return round(free_memory() * _CPU_SHARE)
 
 
 def _end_process() -> None:

@@ -1,5 +1,8 @@
 """The chat service: a turn of a conversation, answered by the model service.
 
+The model's part is a job of its own. It ends with the chat: where the chat is over without an answer, so is its part; where
+another attempt of the chat follows, that finds the part again, and its answer.
+
 The history lies in `conversation:<tenant>:<name>`, a list of turns as JSON. The caller's turn and the reply are appended in
 the same step that records the result, so a conversation holds a reply if and only if its job succeeded.
 """
@@ -8,11 +11,11 @@ import time
 
 import msgspec
 
-from app.errors import EngineFailed, EngineTransient, JobStopped
+from app.errors import EngineFailed, EngineTransient, JobStopped, JobUnknown
 from app.inputs import ChatInput, Message, ModelInput, Sampling
 from app.job import Job, Lane, NewJob, Service, State, model_part
 from workers import resources
-from workers.attempt import Answer, Attempt, SlotsTaken
+from workers.attempt import Answer, Attempt, SlotsTaken, verdict
 from workers.tasks import job_task
 
 _LONGEST_WAIT_S = 3600.0  # for the model's part, where the job has no deadline of its own
@@ -31,8 +34,27 @@ def reply(attempt: Attempt) -> Answer:
         raise SlotsTaken("the other slots of this worker are kept for the model's part of chats")
     try:
         return _reply(attempt)
+    except Exception as exc:  # whatever it is, it is settled elsewhere
+        if _ends_with(exc, attempt):
+            _end_part(attempt)
+        raise
     finally:
         slots.release()
+
+
+def _ends_with(exc: Exception, attempt: Attempt) -> bool:
+    """Whether this is the end of the chat; if not, another attempt needs the model's part."""
+    if isinstance(exc, JobStopped):  # cancelled or past its deadline; else the worker goes down, or lost the job
+        return attempt.node.ledger.read(attempt.claim.id).state.terminal
+    judged = verdict(exc, errors_before=attempt.claim.errors, settings=attempt.node.settings)
+    return judged.state is State.FAILED
+
+
+def _end_part(attempt: Attempt) -> None:
+    try:
+        attempt.node.ledger.cancel(model_part(attempt.claim.id))
+    except JobUnknown:  # it never came to that
+        return
 
 
 def _reply(attempt: Attempt) -> Answer:
@@ -67,8 +89,6 @@ def _through_the_model(attempt: Attempt, request: ModelInput) -> Job:
     if job.state is State.SUCCEEDED:
         return job
     if attempt.stopped():
-        if ledger.read(claim.id).state.terminal:  # cancelled, so is the model's part; else the next attempt needs it
-            ledger.cancel(job_id)
         raise JobStopped("the job ended while the model worked on its part")
     if not job.state.terminal:
         raise EngineTransient(f"the model's part, job {job_id}, is still {job.state} after {_LONGEST_WAIT_S:g} s")

@@ -1,6 +1,8 @@
--- Read what a job has said. ARGV: now (unused), id, attempt, position: the place after which to read
+-- Read what a job has said, a page at a time. ARGV: now (unused), id, attempt, position: the place after which to read;
+--       then the most pieces to return
 -- Returns {attempt or 0, characters it said in all, the pieces after the place, as far as they are kept}.
 local id = ARGV[2]
 local job = redis.call('HMGET', 'job:' .. id, 'attempt', 'said')
 local total = said_by(id) or job[2] or '0'
-return {job[1] or '0', total, redis.call('XRANGE', 'said:' .. id, '(' .. ARGV[3] .. '-' .. ARGV[4], '+')}
+return {job[1] or '0', total,
+  redis.call('XRANGE', 'said:' .. id, '(' .. ARGV[3] .. '-' .. ARGV[4], '+', 'COUNT', ARGV[5])}

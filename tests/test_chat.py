@@ -1,0 +1,80 @@
+"""A chat and the model's part of it end together, whichever way the chat ends."""
+
+import threading
+from collections.abc import Iterator
+from types import SimpleNamespace
+
+import pytest
+import redis
+
+from app.announcements import Announcements
+from app.errors import EngineTransient, JobStopped
+from app.job import Lane, NewJob, Service, State, model_part, new_job_id
+from app.ledger import Claim, Ledger, Place, new_owner
+from app.settings import Settings
+from workers import resources
+from workers.attempt import Attempt
+from workers.tasks import CODES, chat
+
+PLACE = Place(worker="w", server="server-1", processor="cpu")
+
+
+@pytest.fixture
+def held(client: redis.Redis, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """What a worker holds, without a worker for the model's part, for which a chat waits a moment."""
+    announcements = Announcements(settings)
+    monkeypatch.setattr(resources, "_held", resources.Resources(
+        client=client, accounts=None, announcements=announcements))  # type: ignore[arg-type]
+    monkeypatch.setattr(chat, "_LONGEST_WAIT_S", 0.05)
+    yield
+    announcements.stop()
+
+
+def claimed(ledger: Ledger) -> Claim:
+    """Submit a chat and claim it."""
+    job_id = new_job_id()
+    ledger.submit(NewJob(id=job_id, service=Service.CHAT, task="chat.reply", tenant="ann", lane=Lane.INTERACTIVE,
+                         input=b'{"conversation": "c", "message": "well?"}'))
+    claim = ledger.claim(job_id, PLACE, owner=new_owner())
+    assert isinstance(claim, Claim)
+    return claim
+
+
+def an_attempt(claim: Claim, ledger: Ledger, settings: Settings, stopped: threading.Event | None = None) -> Attempt:
+    node = SimpleNamespace(ledger=ledger, settings=settings, wake_when_lost=lambda *_: None)
+    return Attempt(claim, node, stopped.is_set if stopped else lambda: False)  # type: ignore[arg-type]
+
+
+@pytest.mark.usefixtures("held")
+@pytest.mark.parametrize(("attempts", "part"), [(1, State.CANCELLED), (2, State.QUEUED)])
+def test_a_chat_that_gives_up_for_good_takes_its_part_with_it_and_one_that_comes_again_does_not(
+        attempts: int, part: State, ledger: Ledger) -> None:
+    claim = claimed(ledger)
+
+    with pytest.raises(EngineTransient, match="is still queued"):
+        CODES["chat.reply"](an_attempt(claim, ledger, Settings(max_attempts=attempts)))
+
+    assert ledger.read(model_part(claim.id)).state is part
+
+
+@pytest.mark.usefixtures("held")
+@pytest.mark.parametrize(("cancelled", "part"), [(True, State.CANCELLED), (False, State.QUEUED)])
+def test_a_cancelled_chat_takes_its_part_with_it_and_one_whose_worker_goes_down_does_not(
+        cancelled: bool, part: State, ledger: Ledger) -> None:
+    claim, stopped = claimed(ledger), threading.Event()
+    if cancelled:
+        ledger.cancel(claim.id)
+    stopped.set()
+
+    with pytest.raises(JobStopped):
+        CODES["chat.reply"](an_attempt(claim, ledger, Settings(), stopped))
+
+    assert ledger.read(model_part(claim.id)).state is part
+
+
+@pytest.mark.usefixtures("held")
+def test_a_chat_that_fails_before_it_has_a_part_fails_as_it_is(ledger: Ledger, client: redis.Redis) -> None:
+    client.rpush("conversation:ann:c", "no turn")
+
+    with pytest.raises(ValueError, match="JSON is malformed"):
+        CODES["chat.reply"](an_attempt(claimed(ledger), ledger, Settings(max_attempts=1)))
