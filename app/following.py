@@ -19,6 +19,8 @@ from app.transcript import SPEAKING, Event, Mark, Transcript, merged
 QUIET_S = 15.0  # after so long without an event the reader is told that we are there, and we look in the ledger
 _AGAIN_S = 1.0  # between two looks where the ledger could not be read, or lacks what was said
 
+_NOWHERE = Mark(0, 0)  # before all that is said
+
 
 class Following:
     """One reader's way through a job of his. `mark` is the last event that he had."""
@@ -87,16 +89,16 @@ class Following:
 
     def _look(self) -> tuple[list[Event], Job, Said]:
         """Look in the ledger; return the word to start over, if what the reader has had is lost, and what there is."""
-        job, said = self._read()
+        job, said = self._read(self._transcript.mark)
         events: list[Event] = []
         if self._transcript.is_beyond(job, said):
+            job, said = self._read(_NOWHERE)  # first: if it fails, he has not been told to start over
             events = self._transcript.start_over(said.attempt)
-            job, said = self._read()
         self._lacking = False
         return events, job, said
 
-    def _read(self) -> tuple[Job, Said]:
-        """Read the job, and then what it has said: if the job had ended, that is all."""
+    def _read(self, place: Mark) -> tuple[Job, Said]:
+        """Read the job, and then what it has said after this place: if the job had ended, that is all."""
         job = self._read_job()
         self._looked_s = time.monotonic()
         if job.service not in SPEAKING:
@@ -107,7 +109,7 @@ class Following:
                 # of no use any more; and what it says must not grow, for the last event's id depends on it
                 with suppress(JobUnknown, JobGone):
                     self._ledger.cancel(self._speaker)
-        said = self._ledger.said(self._speaker, *self._transcript.mark)
+        said = self._ledger.said(self._speaker, *place)
         if job.state is State.SUCCEEDED and not said.attempt:  # of a chat whose part has been purged a moment before it
             return job, Said(max(self._transcript.mark.attempt, 1), 0, [])
         return job, said

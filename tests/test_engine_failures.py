@@ -74,3 +74,79 @@ def test_a_device_lost_while_a_prompt_is_read_is_not_taken_for_the_prompts_fault
 
     assert turns.lost == ["device"]
     assert isinstance(one.error, EngineTransient)
+
+
+class Listening:
+    """Takes the pieces of an answer until it fails."""
+
+    def __init__(self, fails_at: int) -> None:
+        self._left = fails_at
+
+    def __call__(self, *_: object) -> None:
+        self._left -= 1
+        if self._left < 0:
+            raise OSError("the listener is gone")
+
+
+@pytest.mark.parametrize("fails_at", [0, 3])
+def test_one_whose_listener_fails_fails_alone(fails_at: int) -> None:
+    turns = Turns(a_runner("llama", 7), rows=7, tokens_a_pass=50)
+    requests = [a_decoding(PROMPTS[at], 9) for at in (1, 2, 3)]
+    requests[1].text._tell = Listening(fails_at)
+    turns.run({0: requests})
+
+    assert isinstance(requests[1].error, EngineFailed)
+    assert right("llama", requests[0], requests[2])
+
+
+def test_one_whose_last_words_cannot_be_told_fails_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    turns = Turns(a_runner("llama", 7), rows=7, tokens_a_pass=50)
+    requests = [a_decoding(PROMPTS[at], 9) for at in (1, 2)]
+    monkeypatch.setattr(requests[0].text, "finish", Failing([0], OSError("gone")))
+    turns.run({0: requests})
+
+    assert isinstance(requests[0].error, EngineFailed)
+    assert right("llama", requests[1])
+
+
+@pytest.mark.parametrize("asked", [0, 2, 6])
+def test_one_that_cannot_say_whether_to_stop_fails_alone(asked: int) -> None:
+    turns = Turns(a_runner("llama", 7), rows=7, tokens_a_pass=50)
+    requests = [a_decoding(PROMPTS[1], 9, stopped=Failing([asked], OSError("gone"))), a_decoding(PROMPTS[2], 9)]
+    turns.run({0: requests})
+
+    assert isinstance(requests[0].error, EngineFailed)
+    assert right("llama", requests[1])
+
+
+@pytest.mark.parametrize("stops", [True, False])
+def test_nobody_is_left_hanging_when_a_row_cannot_be_removed(stops: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    turns = Turns(a_runner("llama", 7), rows=7, tokens_a_pass=50)
+    asked = iter(range(99))
+    first = a_decoding(PROMPTS[1], 30 if stops else 4, stopped=lambda: stops and next(asked) > 5)
+    second, later = a_decoding(PROMPTS[2], 9), a_decoding(PROMPTS[3], 5)
+    monkeypatch.setattr(turns.runner, "leave", Failing([0], MemoryError("no memory"), turns.runner.leave))
+    turns.run({0: [first, second], 12: [later]})
+
+    assert first.ended.is_set()
+    assert isinstance(second.error, EngineTransient)
+    assert right("llama", later)
+
+
+def test_a_model_that_gives_no_numbers_fails_that_request_and_not_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    turns = Turns(a_runner("llama", 7), rows=7, tokens_a_pass=50)
+    requests = [a_decoding(PROMPTS[at], 9, temperature=temperature) for at, temperature in ((1, 0.0), (2, 0.0), (3, 1.0))]
+    step = turns.runner.step
+
+    def spoilt(tokens: Any) -> torch.Tensor:
+        logits = step(tokens)
+        logits[1:] = float("nan")
+        return logits
+
+    monkeypatch.setattr(turns.runner, "step", spoilt)
+    turns.run({0: requests})
+
+    assert right("llama", requests[0])
+    for one in requests[1:]:
+        assert isinstance(one.error, EngineFailed)
+        assert "no numbers" in str(one.error)

@@ -155,11 +155,13 @@ def test_a_gateway_that_is_killed_and_started_anew_goes_on_with_its_readers(one:
 
 
 def test_a_reader_who_reads_nothing_does_not_keep_a_gateway_from_stopping(one: Caller, slow_beat: Sandbox) -> None:
-    job = one.submit("[stall 300s]")
-    wait_until(lambda: one.job(job["id"])["state"] == "running", timeout_s=10, what="the job to run")
+    report = slow_beat.report()
+    with Caller(report["gateways"]["server-2"], report["api_key"]) as elsewhere:  # an idle connection would keep it
+        job = elsewhere.submit("[stall 300s]")
+        wait_until(lambda: elsewhere.job(job["id"])["state"] == "running", timeout_s=10, what="the job to run")
     for end in range(1, 41):
         slow_beat.client().xadd(f"said:{job['id']}", {"content": "x" * LONG}, id=f"1-{end * LONG}")
-    stopped, report = master(slow_beat, "server-1"), slow_beat.report()
+    stopped = master(slow_beat, "server-1")
     with socket.socket() as connection:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         connection.connect(("127.0.0.1", urlsplit(report["gateways"]["server-1"]).port))
@@ -187,7 +189,8 @@ def test_the_connection_of_a_reader_who_takes_nothing_is_closed(*, stopping: boo
     here, there = socket.socketpair()
     with here, there:
         began = time.monotonic()
-        sent = taken(paced([b"x" * 100 * LONG], here, lambda: stopping, send_s=60.0 if stopping else 0.5), here)
+        sent = taken(paced([b"x" * 100 * LONG], here, lambda: stopping, job_id="j",
+                           send_s=60.0 if stopping else 0.5), here)
 
         assert time.monotonic() - began < 10
         assert 0 < sent < 100 * LONG
@@ -199,7 +202,8 @@ def test_the_connection_of_a_reader_who_takes_nothing_is_closed(*, stopping: boo
 def test_a_reader_who_reads_slowly_gets_everything() -> None:
     here, there = socket.socketpair()
     with here, there, ThreadPoolExecutor(1) as gateway:
-        sending = gateway.submit(taken, paced([b"x" * 20 * LONG, b"y"], here, lambda: False, send_s=5.0), here)
+        sending = gateway.submit(taken, paced([b"x" * 20 * LONG, b"y"], here, lambda: False, job_id="j",
+                                             send_s=5.0), here)
         had = b""
         while not had.endswith(b"y"):
             had += there.recv(4096)

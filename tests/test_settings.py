@@ -144,3 +144,10 @@ def test_a_key_is_shown_neither_by_the_settings_nor_by_a_fault(key: str) -> None
     assert faults({"TANDEM_OPENAI_KEY": key}) == ["openai_key must be printable ASCII without spaces"]
     assert faults(table={"openai_key": [key]}) == ["[settings] openai_key must be text"]
     assert "secret" not in repr(load_settings({"TANDEM_OPENAI_KEY": "sk-secret"}))
+
+
+def test_a_request_to_an_upstream_must_be_able_to_wait_until_that_is_tried_again() -> None:
+    assert load_settings({"TANDEM_OPENAI_RETRY_S": "10"}).openai_retry_s == 10.0
+    (fault,) = faults({"TANDEM_OPENAI_RETRY_S": "9.9"})
+    assert fault.startswith("openai_breaker_cooldown_s must be at most openai_retry_s")
+    assert faults({"TANDEM_OPENAI_BREAKER_COOLDOWN_S": "31"})

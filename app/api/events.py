@@ -50,7 +50,7 @@ def events(job_id: str) -> Response:
     first = following.begin()
     if following.over and not first:
         return Response(status=204, headers=_HEADERS)
-    body: Iterator[bytes] = iter(()) if request.method == "HEAD" else _stream(following, first)
+    body: Iterator[bytes] = iter(()) if request.method == "HEAD" else _stream(job_id, following, first)
     return Response(body, headers=_HEADERS, content_type="text/event-stream; charset=utf-8")
 
 
@@ -60,7 +60,7 @@ def _mark() -> Mark | None:
     return Mark.parse(given.strip()) if given else None
 
 
-def _stream(following: Following, first: Sequence[Event]) -> Iterator[bytes]:
+def _stream(job_id: str, following: Following, first: Sequence[Event]) -> Iterator[bytes]:
     """Return the body. It is sent after the view has returned, so what it needs of the gateway is taken here."""
     gateway = bodies.gateway()
     connection: socket.socket | None = request.environ.get("gunicorn.socket")
@@ -70,10 +70,11 @@ def _stream(following: Following, first: Sequence[Event]) -> Iterator[bytes]:
         for fresh in following.events(gateway.streams, gateway.announcements):
             yield b"".join(map(written, fresh)) or _COMMENT
 
-    return chunks() if connection is None else paced(chunks(), connection, lambda: gateway.streams.closing)
+    return chunks() if connection is None else paced(
+        chunks(), connection, lambda: gateway.streams.closing, job_id=job_id)
 
 
-def paced(chunks: Iterable[bytes], connection: socket.socket, stopping: Callable[[], bool], *,
+def paced(chunks: Iterable[bytes], connection: socket.socket, stopping: Callable[[], bool], *, job_id: str,
           send_s: float = _SEND_S) -> Iterator[bytes]:
     """Give out a body in slices, each when the connection has room for it; close the connection when it has none for
     `send_s`, or when we are to stop."""
@@ -82,7 +83,7 @@ def paced(chunks: Iterable[bytes], connection: socket.socket, stopping: Callable
         for chunk in chunks:
             for start in range(0, len(chunk), _SLICE):
                 if not _has_room(connection, stopping, send_s):
-                    logs.event("reader_cut_off", stopping=stopping(), bytes_left=len(chunk) - start)
+                    logs.event("reader_cut_off", job=job_id, stopping=stopping(), bytes_left=len(chunk) - start)
                     with suppress(OSError):  # he has gone himself
                         connection.shutdown(socket.SHUT_RDWR)
                     return

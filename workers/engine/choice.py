@@ -64,11 +64,11 @@ def _why_not_together(model: Any, known: set[str]) -> str:
 
 def _turns_by_length(config: Any) -> bool:
     """Whether a model's rotary frequencies depend on how long the whole batch has got (transformers, modeling_rope_utils,
-    `dynamic_rope_update`): then rows change each other, and chunks of a prompt do not agree."""
+    `dynamic_rope_update`): then rows change each other, and chunks of a prompt do not agree. The kind "dynamic" changes
+    only past max_position_embeddings, and so past the context that is served."""
     parameters = getattr(config.get_text_config(), "rope_parameters", None) or {}
     each = [parameters, *(part for part in parameters.values() if isinstance(part, dict))]
-    kinds = {str(part.get("rope_type", "")) for part in each}
-    return any(kind == "longrope" or kind.startswith("dynamic") for kind in kinds)
+    return any(part.get("rope_type") == "longrope" for part in each)
 
 
 def padding_error(model: Any) -> float:

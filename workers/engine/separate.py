@@ -9,7 +9,9 @@ from typing import Any
 import torch
 from transformers.cache_utils import CacheLayerMixin, DynamicCache, LinearAttentionCacheLayerMixin
 
-from workers.engine.runner import TRIAL_TOKENS, Prompt
+from workers.engine.runner import Prompt
+
+_BLOCK = 128  # tokens; DeepSeek-V4 compresses so many at a time, and holds most of a row just before
 
 
 @dataclass(slots=True)
@@ -94,13 +96,14 @@ class SeparateRunner:
 
     def measure(self) -> None:
         """Measure what the model keeps of a row, and of a token."""
-        sizes = []
-        for length in (TRIAL_TOKENS, 2 * TRIAL_TOKENS):
+        short, long = _BLOCK - 1, 3 * _BLOCK - 1
+        sizes = {}
+        for length in (short, long):
             trial = Prompt([1] * length)
             self.read([trial], length)
-            sizes.append(_held_bytes(vars(trial.held)))
-        self._entry_bytes = max(sizes[1] - sizes[0], 0) / TRIAL_TOKENS
-        self._row_bytes = max(sizes[0] - self._entry_bytes * TRIAL_TOKENS, 0.0)
+            sizes[length] = _held_bytes(vars(trial.held))
+        self._entry_bytes = max(sizes[long] - sizes[short], 0) / (long - short)
+        self._row_bytes = max(sizes[short] - self._entry_bytes * short, 0.0)
 
     def leave(self, at: int) -> None:
         """Drop the row's cache."""
