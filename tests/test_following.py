@@ -10,7 +10,7 @@ import redis
 
 from app.announcements import Announcements
 from app.following import Following
-from app.job import Job, Service, State, model_part
+from app.job import Service, State, model_part
 from app.ledger import Claim, Ending, Ledger, Piece, Saying, Voice, new_owner
 from app.settings import Settings
 from app.store import open_redis
@@ -222,17 +222,6 @@ def test_closing_ends_every_follower_at_once_and_those_that_come_later(
     assert followers[-1].names == ["queued", "started"]
 
 
-def test_a_long_answer_is_told_in_few_events(ledger: Ledger) -> None:
-    claim = a_running_job(ledger)
-    ledger.say([Saying(claim, Piece(1, 0, Voice.STARTED, "")),
-                *(Saying(claim, Piece(1, end, Voice.REASONING if end <= 700 else Voice.CONTENT, "x"))
-                  for end in range(1, 2001))])
-    events = Following(claim.id, "ann", ledger=ledger).begin()
-
-    assert [(event.name, str(event.mark)) for event in events] == [
-        ("queued", "0-1"), ("started", "1-0"), ("token", "1-700"), ("token", "1-2000")]
-
-
 def test_a_gap_that_is_found_right_after_a_look_is_looked_into_soon(
         ledger: Ledger, streams: Streams, announcements: Announcements, client: redis.Redis) -> None:
     claim = a_running_job(ledger)
@@ -245,61 +234,7 @@ def test_a_gap_that_is_found_right_after_a_look_is_looked_into_soon(
     follower.reads("abc")
 
 
-def test_a_quiet_look_does_not_read_the_whole_job(
-        client: redis.Redis, settings: Settings, streams: Streams, announcements: Announcements) -> None:
-    class Reading(Ledger):
-        """A ledger that counts how often a job is read whole."""
-
-        reads = glances = 0
-
-        def read(self, job_id: str, tenant: str = "") -> Job:
-            self.reads += 1
-            return super().read(job_id, tenant)
-
-        def glance(self, job_id: str) -> tuple[State, int] | None:
-            self.glances += 1
-            return super().glance(job_id)
-
-    ledger = Reading(client, settings)
-    claim = a_running_job(ledger)
-    follower = Follower(claim.id, ledger, streams, announcements)
-    for _ in range(3):
-        before = ledger.glances
-        streams._look()
-        wait_until(lambda before=before: ledger.glances > before, timeout_s=SOON_S, what="a look")
-    assert ledger.reads == 1
-    succeed(ledger, claim, "hello")
-    follower.ends()
-
-    assert ledger.reads == 2
-    last = follower.seen[-1].data
-    assert isinstance(last, Job)
-    assert (last.input, last.state) == (b'{"prompt": "hello"}', State.SUCCEEDED)
-
-
-def test_the_last_event_of_a_chat_is_its_last_when_its_part_was_submitted_just_after_it(ledger: Ledger) -> None:
-    chat = a_running_job(ledger, Service.CHAT)
-    ledger.cancel(chat.id)
-    last = Following(chat.id, "ann", ledger=ledger).begin()[-1]
-    assert (last.name, str(last.mark)) == ("cancelled", "0-2")
-    part = a_running_job(ledger, id=model_part(chat.id), parent=chat.id)
-    say(ledger, part, 5, "hello")
-
-    again = Following(chat.id, "ann", ledger=ledger, mark=last.mark)
-    assert again.begin() == []
-    assert again.over
-
-
 # -- what Redis lost
-
-
-@pytest.mark.parametrize("mark", [Mark(1, 999), Mark(1, 6), Mark(7, 3)])
-def test_whoever_has_read_more_than_there_is_starts_over(ledger: Ledger, mark: Mark) -> None:
-    claim = a_running_job(ledger)
-    say(ledger, claim, 5, "hello")
-    events = Following(claim.id, "ann", ledger=ledger, mark=mark).begin()
-
-    assert [(event.name, str(event.mark)) for event in events] == [("restarted", "1-0"), ("token", "1-5")]
 
 
 def test_whoever_has_read_of_an_attempt_that_is_lost_is_told_so_when_there_is_another(

@@ -1,8 +1,8 @@
 """Refuses a prompt over the model's context before it becomes a job.
 
 Most prompts are far shorter, and for them it is one comparison with the request's size. Only what might not fit is filled
-into the chat template and tokenized, on a thread beside gevent's loop. Where counting is impossible (no card, no Redis, a
-template that fails), the job goes through: the engine refuses as well, only later.
+into the chat template and tokenized, on a thread beside gevent's loop. Where counting is impossible (no card, no Redis, no
+thread free in time, a template that fails), the job goes through: the engine refuses as well, only later.
 """
 
 import threading
