@@ -48,6 +48,8 @@ def _prepare(sender: Any, **_: Any) -> None:
     Celery logs and forgets what a signal's receiver raises, so the refusal leaves as SystemExit.
     """
     global _node
+    if not _is_ours(sender.app):
+        return
     logs.configure("INFO")  # until Celery asks for its logging, with the level that is set
     try:
         _node = prepare(sender)
@@ -57,6 +59,11 @@ def _prepare(sender: Any, **_: Any) -> None:
     except Exception as exc:
         logs.event("worker_refused", level=logging.ERROR, exc_info=True, worker=sender.hostname, why=str(exc))
         raise SystemExit(f"{sender.hostname} cannot start: {type(exc).__name__}: {exc}") from exc
+
+
+def _is_ours(app: Any) -> bool:
+    """Whether a worker is one of Tandem's application; signals tell of every worker in the process."""
+    return hasattr(app, "tandem_settings")
 
 
 def prepare(sender: Any) -> Node:
@@ -86,6 +93,8 @@ def pins(plan: Topology, settings: Settings, worker: str) -> tuple[str, ...]:
 def _start(sender: Any, **_: Any) -> None:
     """Begin to beat, and to recover where this worker runs the queue service."""
     global _consumer, _recovery
+    if not _is_ours(sender.app):
+        return
     _consumer = sender
     here = node()
     here.start()

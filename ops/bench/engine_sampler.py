@@ -21,8 +21,9 @@ _ENGINE_THREAD = "tandem-engine"
 #: File of the engine -> what its time is for.
 _PARTS = {
     "text.py": "text", "reasoning.py": "text", "prompts.py": "text", "sampling.py": "picking", "rows.py": "keys and values",
-    "prefixes.py": "prefixes", "runner.py": "masks and positions", "batcher.py": "rest of the batcher",
-    "decoding.py": "rest of the batcher", "pace.py": "rest of the batcher"}
+    "prefixes.py": "prefixes", "memory.py": "prefixes", "ragged.py": "masks and positions",
+    "separate.py": "masks and positions", "packing.py": "the model", "batcher.py": "rest of the batcher", "decoding.py": "rest of the batcher", "pace.py": "rest of the batcher"}
+_RUNNERS = ("ragged.py", "separate.py")
 _PHASES = {"read": "reading prompts", "step": "steps"}
 
 
@@ -82,9 +83,9 @@ def part(frame: FrameType) -> str:
         if path.parent.name == "engine":
             if function == "_await_work":
                 return "waiting for requests"
-            inner = inner or ("the model" if path.name == "runner.py" and not innermost
+            inner = inner or ("the model" if path.name in _RUNNERS and not innermost
                               else _PARTS.get(path.name, path.name))
-            if path.name == "runner.py" and function in _PHASES:
+            if path.name in _RUNNERS and function in _PHASES:
                 phase = _PHASES[function]
         innermost = False
         at = at.f_back
