@@ -22,7 +22,8 @@ _ENGINE_THREAD = "tandem-engine"
 _PARTS = {
     "text.py": "text", "reasoning.py": "text", "prompts.py": "text", "sampling.py": "picking", "rows.py": "keys and values",
     "prefixes.py": "prefixes", "memory.py": "prefixes", "ragged.py": "masks and positions",
-    "separate.py": "masks and positions", "packing.py": "the model", "batcher.py": "rest of the batcher", "decoding.py": "rest of the batcher", "pace.py": "rest of the batcher"}
+    "separate.py": "masks and positions", "packing.py": "the model", "batcher.py": "rest of the batcher",
+    "decoding.py": "rest of the batcher", "pace.py": "rest of the batcher"}
 _RUNNERS = ("ragged.py", "separate.py")
 _PHASES = {"read": "reading prompts", "step": "steps"}
 
