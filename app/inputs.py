@@ -37,7 +37,7 @@ class Sampling(Input, kw_only=True):
     max_tokens: Annotated[int, Meta(ge=1, le=32_768)] = 256
     temperature: Annotated[float, Meta(ge=0, le=2)] | None = None
     top_p: Annotated[float, Meta(gt=0, le=1)] | None = None
-    top_k: Annotated[int, Meta(ge=1)] | None = None
+    top_k: Annotated[int, Meta(ge=-1)] | None = None  # 0 or -1: any
     min_p: Annotated[float, Meta(ge=0, le=1)] | None = None
     repetition_penalty: Annotated[float, Meta(gt=0, le=2)] | None = None  # of tokens in the prompt or the answer
     presence_penalty: Annotated[float, Meta(ge=-2, le=2)] = 0.0  # of tokens in the answer
@@ -45,7 +45,7 @@ class Sampling(Input, kw_only=True):
     seed: Annotated[int, Meta(ge=0, le=2**53)] | None = None
     stop: Annotated[str, Meta(min_length=1)] | Annotated[
         list[Annotated[str, Meta(min_length=1)]], Meta(max_length=4)] | None = None
-    stop_token_ids: Annotated[list[Annotated[int, Meta(ge=0)]], Meta(max_length=16)] = []
+    stop_token_ids: Annotated[list[Annotated[int, Meta(ge=0, le=2**31)]], Meta(max_length=16)] = []
     logprobs: bool = False
     top_logprobs: Annotated[int, Meta(ge=0, le=20)] = 0
 
@@ -69,7 +69,9 @@ class ModelInput(Sampling, kw_only=True):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if (self.messages is None) == (self.prompt is None):
+        if self.messages is None and self.prompt is None:
+            raise ValueError("give `messages` or a `prompt`")
+        if self.messages is not None and self.prompt is not None:
             raise ValueError("give either `messages` or `prompt`, and not both")
 
 

@@ -187,7 +187,7 @@ def test_the_raw_value_of_a_put_is_kept_as_it_was_written() -> None:
 
 
 @pytest.mark.parametrize(("service", "members", "pointer", "said"), [
-    ("model", {}, "/input", "give either `messages` or `prompt`, and not both"),
+    ("model", {}, "/input", "give `messages` or a `prompt`"),
     ("model", {"prompt": "a", "messages": [{"role": "user", "content": "b"}]}, "/input", "and not both"),
     ("model", {"prompt": ""}, "/input/prompt", "length >= 1"),
     ("model", {"prompt": "a", "messages": []}, "/input/messages", "length >= 1"),

@@ -42,7 +42,7 @@ class Picker:
             return float(value)
 
         self.temperature = given("temperature", 1.0, 0.0, 100.0)
-        self.top_k = int(given("top_k", 0.0, 0.0, 2.0**31))
+        self.top_k = max(int(given("top_k", 0.0, 0.0, 2.0**31)), 0)
         self.top_p = given("top_p", 1.0, _COLDEST, 1.0)
         self.min_p = given("min_p", 0.0, 0.0, 1.0)
         self.repetition = given("repetition_penalty", 1.0, _COLDEST, 100.0)
