@@ -150,3 +150,24 @@ def test_a_model_that_gives_no_numbers_fails_that_request_and_not_the_others(mon
     for one in requests[1:]:
         assert isinstance(one.error, EngineFailed)
         assert "no numbers" in str(one.error)
+
+
+@pytest.mark.parametrize("family", ["llama", "deepseek_v4"])
+def test_a_prompt_after_which_the_model_gives_no_numbers_fails_by_itself(
+        family: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    turns = Turns(a_runner(family, 7), rows=7, tokens_a_pass=50)
+    requests = [a_decoding(PROMPTS[at], 9) for at in (1, 2, 3)]
+    read = turns.runner.read
+
+    def spoilt(prompts: Any, most: int) -> torch.Tensor:
+        logits = read(prompts, most)
+        for at, prompt in enumerate(prompts):
+            if prompt is requests[1].prompt:
+                logits[at] = float("nan")
+        return logits
+
+    monkeypatch.setattr(turns.runner, "read", spoilt)
+    turns.run({0: requests})
+
+    assert isinstance(requests[1].error, EngineFailed)
+    assert right(family, requests[0], requests[2])

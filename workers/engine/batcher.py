@@ -108,20 +108,14 @@ class Batcher:
 
     def _drop_stopped(self) -> None:
         for held in (self._waiting, self._reading):
-            for decoding in [each for each in held if self._is_over(each)]:
-                held.remove(decoding)
-                decoding.fail(decoding.error or JobStopped("stopped before its first token"))
-        for decoding in [each for each in self._running if self._is_over(each)]:
-            self._leave(decoding)
-            decoding.fail(decoding.error or JobStopped(f"stopped after {len(decoding.said)} tokens"))
-
-    def _is_over(self, decoding: Decoding) -> bool:
-        """Whether a request is to stop, or failed by itself."""
-        try:
-            return decoding.error is not None or decoding.stopped()
-        except Exception as exc:  # noqa: BLE001 - one request's own code fails that request, not the others
-            decoding.error = _its_own(exc)
-            return True
+            for decoding in list(held):
+                if (why := _stopped(decoding)) is not None:
+                    held.remove(decoding)
+                    decoding.fail(why)
+        for decoding in list(self._running):
+            if (why := _stopped(decoding)) is not None:
+                self._leave(decoding)
+                decoding.fail(why)
 
     def _admit(self) -> None:
         """Take in those who wait, in order, as far as there are rows and memory."""
@@ -235,11 +229,12 @@ class Batcher:
         for decoding, token, its in zip(decodings, tokens, thought, strict=True):
             try:
                 decoding.take(token, its)
-            except Exception as exc:  # noqa: BLE001 - as in `_is_over`; it leaves with the next turn
-                decoding.error = _its_own(exc)
-        for decoding in decodings:
-            if decoding.reason and decoding.error is None:
-                self._end(decoding)
+            except Exception as exc:  # noqa: BLE001 - as in `_stopped`
+                self._leave(decoding)  # now: without a token said it cannot be stepped
+                decoding.fail(_its_own(exc))
+            else:
+                if decoding.reason:
+                    self._end(decoding)
 
     def _end(self, decoding: Decoding) -> None:
         """It has its answer; what is held of it may serve another, if there is room beside those who run."""
@@ -247,7 +242,7 @@ class Batcher:
         self._leave(decoding)
         try:
             decoding.text.finish()
-        except Exception as exc:  # noqa: BLE001 - as in `_is_over`
+        except Exception as exc:  # noqa: BLE001 - as in `_stopped`
             decoding.fail(_its_own(exc))
         decoding.ended.set()
 
@@ -270,6 +265,14 @@ class Batcher:
         for decoding in held:
             decoding.fail(error)
         self._runner.clear()
+
+
+def _stopped(decoding: Decoding) -> TandemError | None:
+    """Return what a request that is to stop ends with, None for one that goes on."""
+    try:
+        return JobStopped(f"stopped after {len(decoding.said)} tokens") if decoding.stopped() else None
+    except Exception as exc:  # noqa: BLE001 - one request's own code fails that request, not the others
+        return _its_own(exc)
 
 
 def _its_own(exc: Exception) -> TandemError:
