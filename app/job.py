@@ -89,13 +89,14 @@ _SERVICES = {service.value.encode(): service for service in Service}
 
 
 def new_job_id() -> str:
-    """Return a UUID of version 7 (RFC 9562, 5.7): 48 bits of Unix milliseconds, then 74 random bits.
+    """Return a UUID of version 7: 48 bits of Unix milliseconds, 12 of what remains of the time, 62 random ones (RFC 9562,
+    6.2, method 3). So a process's ids are in the order of their making, and jobs accepted in one millisecond stay in line.
 
     An id is no secret (a job is shown to its tenant only), so Python's own generator, seeded by the system in each process,
     does; asking the system each time costs more than the rest of this function.
     """
-    bits = random.getrandbits(80)
-    value = (time.time_ns() // 1_000_000) << 80 | 0x7 << 76 | (bits >> 68) << 64 | 0b10 << 62 | bits & (1 << 62) - 1
+    ms, rest_ns = divmod(time.time_ns(), 1_000_000)
+    value = ms << 80 | 0x7 << 76 | (rest_ns << 12) // 1_000_000 << 64 | 0b10 << 62 | random.getrandbits(62)
     text = f"{value:032x}"
     return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
 

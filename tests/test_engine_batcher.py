@@ -5,6 +5,7 @@ The tests take the batcher's turns themselves (`Turns`), so that who joins when 
 """
 
 import functools
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -34,24 +35,26 @@ PROMPTS = [some(count, seed=count) for count in (1, 3, 8, 9, 17, 20, 33, 40)]
 
 
 class AtMost(Pace):
-    """Reads so many tokens in a pass, however long that takes."""
+    """Reads so many tokens in a pass, however long that takes, and steps after so many passes."""
 
-    def __init__(self, tokens: int) -> None:
+    def __init__(self, tokens: int, passes: int = 1) -> None:
         super().__init__(pass_s=0.0, token_s=1.0)
+        turns = itertools.count(1)
         object.__setattr__(self, "tokens", lambda **_: tokens)
+        object.__setattr__(self, "step_is_due", lambda _, reading, **__: not reading or next(turns) % passes == 0)
 
 
 class Turns:
     """A batcher without its thread: a test takes its turns. A turn that would wait, though there is work, fails."""
 
-    def __init__(self, runner: Runner, *, rows: int, tokens_a_pass: int = 5, budget: int = 2**30, prefix_bytes: int = 0,
-                 token_bytes: float = 1.0) -> None:
+    def __init__(self, runner: Runner, *, rows: int, tokens_a_pass: int = 5, passes: int = 1, budget: int = 2**30,
+                 prefix_bytes: int = 0, token_bytes: float = 1.0) -> None:
         self.runner = runner
         self.lost: list[str] = []
         self.prefixes = Prefixes(prefix_bytes)
         if runner.token_bytes:
             runner.token_bytes = token_bytes
-        self.batcher = Batcher(runner, Memory(runner, self.prefixes, budget), AtMost(tokens_a_pass), most_rows=rows,
+        self.batcher = Batcher(runner, Memory(runner, self.prefixes, budget), AtMost(tokens_a_pass, passes), most_rows=rows,
                                broken=lambda: self.lost.append("device"))
         self.taken = 0
         self._one_turn = self.batcher._turn
@@ -155,11 +158,11 @@ def stopping(after: int | None) -> tuple[list[Decoding], Callable[[], bool]]:
 
 @pytest.mark.parametrize("rows", LIMITS)
 @pytest.mark.parametrize("family", FAMILIES)
-@given(course=COURSES, tokens_a_pass=st.sampled_from([4, 12, 50]))
+@given(course=COURSES, tokens_a_pass=st.sampled_from([4, 12, 50]), passes=st.integers(1, 3))
 @settings(max_examples=12, derandomize=True, database=None, deadline=None)
 def test_whoever_joins_and_leaves_when_each_gets_the_tokens_that_generate_says(
-        family: str, rows: int, course: list[Asked], tokens_a_pass: int) -> None:
-    turns = Turns(a_runner(family, rows), rows=rows, tokens_a_pass=tokens_a_pass)
+        family: str, rows: int, course: list[Asked], tokens_a_pass: int, passes: int) -> None:
+    turns = Turns(a_runner(family, rows), rows=rows, tokens_a_pass=tokens_a_pass, passes=passes)
     requests = []
     for asked in course:
         box, stopped = stopping(asked.stop_after)
@@ -209,6 +212,20 @@ def test_a_long_prompt_is_read_in_chunks_between_steps_and_short_ones_in_one_pas
     assert [len(one.said) for one in short] == [2, 2, 2]
     assert turns.batcher.counts["passes"] == passes + 1
     turns.run()
+
+
+def test_many_who_are_read_come_before_the_next_step_of_the_few() -> None:
+    turns = Turns(a_runner("llama", 7), rows=7, tokens_a_pass=5, passes=3)
+    requests = [a_decoding(PROMPTS[1], 8) for _ in range(3)]
+    turns.submit(*requests)
+    turns.turn(2)
+    assert [len(each.said) for each in requests] == [1, 1, 0], "a pass for each, and no step"
+    turns.turn()
+
+    assert [len(each.said) for each in requests] == [2, 2, 2]
+    assert (turns.batcher.counts["passes"], turns.batcher.counts["steps"]) == (3, 1)
+    turns.run()
+    assert {tuple(each.said) for each in requests} == {tuple(tiny("llama").says(PROMPTS[1], 8))}
 
 
 def test_one_that_waits_is_taken_in_with_the_turn_after_a_row_is_free() -> None:

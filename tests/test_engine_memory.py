@@ -170,7 +170,7 @@ def test_a_row_there_is_no_memory_for_after_its_prompt_was_read_fails_and_the_ot
     turns = Turns(a_runner("llama", 7), rows=7, tokens_a_pass=50)
     join = Failing(calls, SHORTAGES[2], turns.runner.join)
     monkeypatch.setattr(turns.runner, "join", join)
-    requests = [a_decoding(PROMPTS[at], 5) for at in (1, 2, 0)]
+    requests = [a_decoding(PROMPTS[at], 5) for at in (0, 1, 2)]
     turns.submit(*requests)
     turns.run()
 

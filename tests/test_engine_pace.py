@@ -21,6 +21,16 @@ def test_those_who_are_answered_wait_for_about_a_tenth_of_a_second_and_nobody_fo
     assert pace.tokens(reading=50, running=1) == 480
 
 
+def test_few_who_are_answered_wait_for_many_to_be_read_and_many_do_not_wait_for_few() -> None:
+    pace = Pace(pass_s=0.05, token_s=0.001, step_s=0.1)
+
+    assert not pace.step_is_due(0.5, reading=8, running=8)
+    assert pace.step_is_due(0.7, reading=8, running=8)
+    assert pace.step_is_due(0.1, reading=1, running=8)
+    assert pace.step_is_due(0.0, reading=0, running=1)
+    assert pace.step_is_due(1.0, reading=1000, running=1), "nobody waits for longer than a second"
+
+
 @given(pass_s=times, token_s=times, step_s=times, reading=st.integers(1, 64), running=st.integers(0, 64))
 def test_a_pass_reads_enough_to_be_worth_it_and_never_without_bound(
         pass_s: float, token_s: float, step_s: float, reading: int, running: int) -> None:

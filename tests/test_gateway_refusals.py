@@ -91,7 +91,7 @@ INVALID = {
     "a deadline in words": (body(deadline_s="soon"), "/deadline_s", "got `str`"),
     "an input that is a string": (body("hello"), "/input", "got `str`"),
     "an input that is an array": (body([]), "/input", "got `array`"),
-    "neither prompt nor messages": (body({}), "/input", "either `messages` or `prompt`"),
+    "neither prompt nor messages": (body({}), "/input", "give `messages` or a `prompt`"),
     "both prompt and messages": (
         body({"prompt": "a", "messages": [{"role": "user", "content": "a"}]}), "/input", "not both"),
     "an empty prompt": (body({"prompt": ""}), "/input/prompt", ">= 1"),

@@ -3,7 +3,8 @@
 A request waits until there is a row and memory for it, has its prompt read in chunks, and then gets a token with each
 step, together with all others. It joins at any step and leaves at any: done, stopped or failed. Each turn of the thread is
 at most one pass over prompts and one step, and the pass is bounded in time while others are being answered, so that a long
-prompt does not make them wait.
+prompt does not make them wait. While more requests are being read than answered, several passes may come before a step: the
+fuller batch serves all sooner, and how long the few wait for that is bounded, too.
 
 Promises: what does not fit waits and is not dropped; a request that is stopped leaves before the next step; the thread
 survives whatever the model raises.
@@ -41,6 +42,7 @@ class Batcher:
         self._reading: list[Decoding] = []
         self._running: list[Decoding] = []  # in the order of the runner's rows
         self._pace = pace
+        self._stepped_s = 0.0  # when those who are being answered got their last tokens
         self._wake = threading.Condition()
         self._closing = False
         self.counts = {"steps": 0, "passes": 0, "requests": 0, "prompt_tokens": 0, "cached_tokens": 0,
@@ -96,7 +98,8 @@ class Batcher:
         self._admit()
         if self._reading:
             self._read()
-        if self._running:
+        stalled_s = time.perf_counter() - self._stepped_s
+        if self._running and self._pace.step_is_due(stalled_s, reading=len(self._reading), running=len(self._running)):
             self._step()
 
     def _await_work(self) -> None:
@@ -167,24 +170,24 @@ class Batcher:
             return False
         self._reading.remove(decoding)
         decoding.prompt.held = None
+        if not self._running:
+            self._stepped_s = time.perf_counter()
         self._running.append(decoding)
         return True
 
     def _group(self, most: int) -> list[Decoding]:
-        """A prompt, and as many others as can be read to their ends with it in a pass of `most` tokens. Every other pass it
-        is the shortest, so that the others do not wait for a long one."""
-        queue = list(self._reading)
+        """A prompt, and as many others as can be read to their ends with it in a pass of `most` tokens: those of about its
+        length first, for the shorter ones are padded. Every other pass it is the shortest, so that the others do not wait
+        for a long one."""
+        first = self._reading[0]
         if self.counts["passes"] % 2:
-            queue.sort(key=lambda each: each.prompt.left)
-        group = queue[:1]
-        longest = group[0].prompt.left
-        for decoding in queue[1:]:
-            longest = max(longest, decoding.prompt.left)
-            together = [*group, decoding]
-            if (longest * len(together) > most or any(each.alone for each in together)
-                    or not self._runner.fits_together([each.prompt for each in together])):
-                break
-            group = together
+            first = min(self._reading, key=lambda each: each.prompt.left)
+        group, longest = [first], first.prompt.left
+        for decoding in sorted(self._reading, key=lambda each: abs(each.prompt.left - first.prompt.left)):
+            together, length = [*group, decoding], max(longest, decoding.prompt.left)
+            if (decoding is not first and length * len(together) <= most and not any(each.alone for each in together)
+                    and self._runner.fits_together([each.prompt for each in together])):
+                group, longest = together, length
         return group
 
     def _read_failed(self, group: list[Decoding], exc: Exception) -> None:
@@ -218,7 +221,8 @@ class Batcher:
             return
         self.counts["steps"] += 1
         self._take(logits, list(self._running))
-        self._pace.learn_step(time.perf_counter() - began_s)
+        self._stepped_s = time.perf_counter()
+        self._pace.learn_step(self._stepped_s - began_s)
 
     def _take(self, logits: torch.Tensor, decodings: Sequence[Decoding]) -> None:
         """Pick the next token of each, and let those go who have ended."""

@@ -5,6 +5,9 @@ from dataclasses import dataclass
 
 _STALL_S = 0.1  # what a pass over prompts may add to the time between two tokens, where a step takes less than that
 _LONGEST_PASS_S = 0.5  # what it may take when nobody is being answered, so that a prompt can be stopped
+_STALL_STEPS = 6  # how many steps' time passes may take between two steps, where as many are read as answered
+_LONGEST_STALL_S = 1.0  # and at most, however few are answered
+_WORTH_IT = 3  # what reading takes of a pass, over what a pass takes whatever it reads: with less, reading takes too long
 _LEAST, _MOST = 16, 4096  # tokens of a pass, padding included
 _SMOOTHING = 0.2
 _MOST_OFF = 2.0  # a hiccup tells nothing about the model
@@ -24,8 +27,14 @@ class Pace:
         allowed_s = _LONGEST_PASS_S
         if running:
             allowed_s = min(max(_STALL_S, self.step_s) * (1 + reading / running), _LONGEST_PASS_S)
-        worth_it = self.pass_s / self.token_s  # fewer, and most of a pass is not reading
+        worth_it = _WORTH_IT * self.pass_s / self.token_s
         return int(min(max((allowed_s - self.pass_s) / self.token_s, worth_it, _LEAST), _MOST))
+
+    def step_is_due(self, stalled_s: float, *, reading: int, running: int) -> bool:
+        """Return whether the rows that are being answered, and have waited so long, get a token before the next pass over
+        prompts. A step of a few rows takes almost as long as one of many: so few wait for many, for as long as some steps
+        take."""
+        return stalled_s >= min(_STALL_STEPS * max(self.step_s, self.pass_s) * reading / running, _LONGEST_STALL_S)
 
     def learn_pass(self, tokens: int, took_s: float) -> None:
         """Take in how long a pass took: both costs are off by as much as their sum was."""
