@@ -12,10 +12,9 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import TypeVar
 
-from app.inputs import ModelInput
 from app.settings import Settings
 from ops.bench.engine_sampler import Profile
-from ops.bench.writing import Answer, Load, Written, serve
+from ops.bench.writing import Answer, Load, Timed, Written, serve
 from workers.engine import Channel, Engine, load_engine
 
 #: The engine's figures that a profile gives: passes are over prompts, steps give each running row a token.
@@ -35,7 +34,7 @@ def written(engine: Engine, load: Load) -> Written:
     """Have the engine write what the load asks for."""
     profile, before = Profile(), engine.figures()
     with profile if load.profiled else nullcontext():
-        answers, took_s = at_once(load.callers, lambda request: _answer(engine, request))
+        answers, took_s = at_once(load.timed(), lambda timed: _answer(engine, timed))
     if not load.profiled:
         return Written(answers=answers, took_s=took_s)
     counted = {name: engine.figures()[name] - before[name] for name in _COUNTED}
@@ -58,14 +57,15 @@ def at_once(callers: list[list[Asked]], ask: Callable[[Asked], Given]) -> tuple[
         return [future.result() for future in futures], time.perf_counter() - began_s
 
 
-def _answer(engine: Engine, request: ModelInput) -> Answer:
+def _answer(engine: Engine, timed: Timed) -> Answer:
     told_s: list[float] = []
+    time.sleep(timed.pause_s)
     began_s = time.perf_counter()
 
     def tell(_channel: Channel, _text: str) -> None:
         told_s.append(time.perf_counter() - began_s)
 
-    generation = engine.generate(request, lambda: False, tell)
+    generation = engine.generate(timed.request, lambda: False, tell)
     usage = generation.usage
     return Answer(prompt_tokens=usage.prompt_tokens, tokens=usage.completion_tokens, cached_tokens=usage.cached_tokens,
                   text=generation.text, told_s=told_s)

@@ -3,21 +3,38 @@ and output. What the libraries in it print goes to its log.
 """
 
 import os
+import random
 import sys
 from collections.abc import Callable, Iterable
+from typing import NamedTuple
 
 import msgspec
 
 from app.inputs import ModelInput
 
 
+class Timed(NamedTuple):
+    """A request, and how long its caller pauses before it."""
+
+    pause_s: float
+    request: ModelInput
+
+
 class Load(msgspec.Struct, frozen=True, kw_only=True):
     """Callers at work at the same time, each with requests that it makes one after another. `listening`: each piece of text
-    is to be noted as it comes. `profiled`: so is where the time goes."""
+    is to be noted as it comes. `profiled`: so is where the time goes. `longest_pause_s`: a caller pauses before each
+    request, for up to so long, the same time whoever answers."""
 
     callers: list[list[ModelInput]]
     listening: bool = False
     profiled: bool = False
+    longest_pause_s: float = 0.0
+
+    def timed(self) -> list[list[Timed]]:
+        """Return the requests with the pauses before them."""
+        draw = random.Random(len(self.callers))
+        return [[Timed(draw.uniform(0, self.longest_pause_s), request) for request in requests]
+                for requests in self.callers]
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True):

@@ -11,14 +11,15 @@ from ops.bench.rows.tokens import greedy, write
 from ops.bench.subjects import Writer
 from ops.bench.writing import Answer, Load
 
-_CALLERS, _REQUESTS = 4, 6
+_CALLERS, _REQUESTS = 4, 8
+_PAUSE_S = 0.5  # longer than a step: without pauses, the engine's own callers would all ask at the end of one
 _WORDS = 24
 _SHORTEST, _LENGTHS = 16, 9  # tokens of an answer: 16 to 24, so that the callers do not fall into step
 
 
 def measure(writer: Writer, _seconds: float) -> dict[str, float]:
     """Listen to several answers at once."""
-    load = Load(listening=True, callers=[
+    load = Load(listening=True, longest_pause_s=_PAUSE_S, callers=[
         [greedy(writer.words(_WORDS), _SHORTEST + (4 * caller + 5 * at) % _LENGTHS) for at in range(_REQUESTS)]
         for caller in range(_CALLERS)])
     return moments(write(writer, load).all_answers)
@@ -50,11 +51,12 @@ def _added(name: str, says: str, figure: str, at_most: float | None = None) -> D
 ROW = Row(
     name="B8", title="streaming", measure=measure, subjects=("engine", "service"),
     how=f"model as in B6; {_CALLERS} callers, each with {_REQUESTS} requests one after another, texts of {_WORDS} words, "
-        f"answers of {_SHORTEST} to {_SHORTEST + _LENGTHS - 1} tokens. Through the service: from the first byte of "
-        "`POST /v1/jobs` to the first `token` event of `GET /v1/jobs/{id}/events`, which is opened once the submit is "
-        "answered, and from event to event; from the engine alone: from the call to the first `tell`, and from one to the "
-        "next. An event may hold several tokens, as text is gathered for 30 ms before it is sent; so the mean of a token "
-        "is the time from the first piece to the last over the tokens.",
+        f"answers of {_SHORTEST} to {_SHORTEST + _LENGTHS - 1} tokens; before each a pause of up to {_PAUSE_S} s, the same "
+        "for both subjects, so that it comes at any moment of a step, as requests do. Through the service: from the first "
+        "byte of `POST /v1/jobs` to the first `token` event of `GET /v1/jobs/{id}/events`, which is opened once the submit "
+        "is answered, and from event to event; from the engine alone: from the call to the first `tell`, and from one to "
+        "the next. An event may hold several tokens, as text is gathered for 30 ms before it is sent; so the mean of a "
+        "token is the time from the first piece to the last over the tokens.",
     ratios=(
         _added("B8a", "first text, p50", "first text p50 ms", 15),
         _added("B8b", "between two pieces, p50", "gap p50 ms", 15),

@@ -1,18 +1,18 @@
 """Tandem's model service: the whole stack, with the model."""
 
 import os
+import time
 from contextlib import suppress
 from pathlib import Path
 from typing import ClassVar
 
 import psutil
 
-from app.inputs import ModelInput
 from ops.bench.engine_alone import at_once
 from ops.bench.model_client import ModelClient
 from ops.bench.subjects.tandem import Tandem
 from ops.bench.subjects.writer import PROCESSOR, Writer
-from ops.bench.writing import WARM_UP, Answer, Load, Written
+from ops.bench.writing import WARM_UP, Answer, Load, Timed, Written
 from ops.pins import cpus_of
 
 #: Where there are two CPUs, the labels with even numbers are the second: nothing but the model has one of those.
@@ -56,12 +56,16 @@ class Service(Writer):
         tandem = self._tandem
         assert tandem is not None, "start it first"
 
-        def call(requests: list[ModelInput]) -> list[Answer]:
+        def call(requests: list[Timed]) -> list[Answer]:
             os.sched_setaffinity(0, _others())  # of this thread
+            answers = []
             with ModelClient(tandem.address, tandem.token) as client:
-                return [client.answer(request, listening=load.listening) for request in requests]
+                for pause_s, request in requests:
+                    time.sleep(pause_s)
+                    answers.append(client.answer(request, listening=load.listening))
+            return answers
 
-        answers, took_s = at_once([[requests] for requests in load.callers], call)
+        answers, took_s = at_once([[requests] for requests in load.timed()], call)
         return Written(answers=[answer for (answer,) in answers], took_s=took_s)
 
     def processes(self) -> list[psutil.Process]:
