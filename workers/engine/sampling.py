@@ -1,7 +1,8 @@
 """Picks the next tokens of a batch from its logits, each row by its own request's parameters.
 
-Order: penalties, then temperature, top_k, top_p, min_p; that of transformers and vLLM. Each request has random numbers of
-its own, one a token, so what it gets for a seed does not depend on what else is in the batch.
+Order: penalties, what the model's makers forbid, then temperature, top_k, top_p, min_p; that of transformers and vLLM.
+Each request has random numbers of its own, one a token, so what it gets for a seed does not depend on what else is in the
+batch.
 
 Sources: repetition penalty, Keskar et al. 2019 (CTRL), 4.1; presence and frequency penalty, OpenAI's API reference ("logits
 are lowered by ..."); min_p, Nguyen et al. 2024; drawing by the inverse of the distribution function.
@@ -16,6 +17,7 @@ from typing import Any, NamedTuple
 import torch
 
 from app.inputs import Sampling
+from workers.engine.constraints import Constraint
 
 _COLDEST = 1e-5  # below it only the likeliest token is left anyway, and logits / temperature overflow float32
 _FEW = 256  # likeliest tokens of a row; only where these do not decide is the whole vocabulary sorted, which costs far more
@@ -31,9 +33,10 @@ class Logprobs(NamedTuple):
 class Picker:
     """One request's way of picking: its parameters, its random numbers, and what it has said so far."""
 
-    def __init__(self, wanted: Sampling, prompt: Sequence[int], defaults: Any = None) -> None:
+    def __init__(self, wanted: Sampling, prompt: Sequence[int], defaults: Any = None,
+                 constraints: Sequence[Constraint] = ()) -> None:
         """`defaults` is a model's generation_config, for what the request leaves out; what makes no sense there is
-        neutral."""
+        neutral. `constraints` are what it forbids."""
         def given(name: str, neutral: float, least: float, most: float) -> float:
             value = getattr(wanted, name)
             if value is None:
@@ -48,10 +51,12 @@ class Picker:
         self.repetition = given("repetition_penalty", 1.0, _COLDEST, 100.0)
         self.presence, self.frequency = wanted.presence_penalty, wanted.frequency_penalty
         self.top_logprobs = wanted.top_logprobs if wanted.logprobs else None
+        self._constraints = constraints
         self._said: Counter[int] = Counter()
         self._random = random.Random(wanted.seed)
         self._chance: float | None = None
         self._prompt = prompt
+        self._tokens = list(prompt) if constraints else []  # and the answer's; kept for the constraints
         self._seen: torch.Tensor | None = None  # which tokens are in the prompt or were said
 
     @property
@@ -61,8 +66,8 @@ class Picker:
 
     @property
     def penalizes(self) -> bool:
-        """Whether what was said before changes the logits."""
-        return self.repetition != 1 or self.presence != 0 or self.frequency != 0
+        """Whether anything changes the logits, such as what was said before."""
+        return self.repetition != 1 or self.presence != 0 or self.frequency != 0 or bool(self._constraints)
 
     @property
     def filters(self) -> bool:
@@ -74,6 +79,8 @@ class Picker:
         self._chance = None
         if self.presence or self.frequency:
             self._said[token] += 1
+        if self._constraints:
+            self._tokens.append(token)
         if self._seen is not None:
             self._seen[token] = True
 
@@ -95,6 +102,11 @@ class Picker:
             said = torch.tensor(list(self._said), device=logits.device)
             times = torch.tensor(list(self._said.values()), device=logits.device, dtype=logits.dtype)
             logits[said] -= self.presence + self.frequency * times
+        if self._constraints:
+            tokens, left = torch.tensor([self._tokens], device=logits.device), logits.unsqueeze(0)
+            for constraint in self._constraints:
+                left = constraint(tokens, left)
+            logits.copy_(left[0])
 
 
 def pick(logits: torch.Tensor, pickers: Sequence[Picker]) -> list[int | None]:

@@ -22,6 +22,7 @@ from workers.engine import Channel, Generation, Tell, Usage, nobody
 from workers.engine.batcher import Batcher
 from workers.engine.card import card_of
 from workers.engine.choice import choose_runner
+from workers.engine.constraints import Constraints
 from workers.engine.decoding import Decoding
 from workers.engine.host_memory import free_memory
 from workers.engine.loading import Loaded, load_model
@@ -47,6 +48,7 @@ class TorchEngine:
         self._prompts = Prompts(loaded.tokenizer, loaded.name)
         self._defaults = getattr(loaded.model, "generation_config", None)
         self._ends = self._end_tokens()
+        self._constraints = Constraints(self._defaults, self._ends, loaded.model.device)
         runner = choose_runner(loaded.model, most_rows=rows)
         budget = _budget(settings, loaded.model.device)
         self._memory = Memory(runner, Prefixes(round(budget * _PREFIX_SHARE)), budget)
@@ -96,7 +98,7 @@ class TorchEngine:
         return Decoding(
             tokens=prompt.tokens, most=min(request.max_tokens, self.context - len(prompt.tokens)),
             ends=self._ends | frozenset(request.stop_token_ids), stopped=stopped,
-            picker=Picker(request, prompt.tokens, self._defaults),
+            picker=Picker(request, prompt.tokens, self._defaults, self._constraints.of(prompt.tokens)),
             text=Text(self._prompts.decode, request.stop_strings, tell, splitter))
 
     def _end_tokens(self) -> frozenset[int]:
