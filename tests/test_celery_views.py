@@ -164,6 +164,19 @@ def test_a_revoked_task_is_a_cancelled_job(stack: Sandbox, app: Celery, caller: 
     assert caller.ended(job["id"])["state"] == "cancelled"
 
 
+def test_a_terminated_task_is_a_job_cancelled_while_it_runs_and_its_slot_is_free(
+        app: Celery, caller: Caller, stack: Sandbox) -> None:
+    job = caller.reaches(caller.submit("[stall 250s] x")["id"], "running")
+    told = stack.celery("control", "terminate", "TERM", job["id"])
+    ended = caller.ended(job["id"], timeout_s=5)
+
+    assert ended["state"] == "cancelled"
+    assert told.returncode == 0, told.stderr
+    assert "error" not in told.stdout, told.stdout
+    wait_until(lambda: job["id"] not in str(app.control.inspect(timeout=5).active()), timeout_s=10,
+               what="the worker to be done with it")
+
+
 def test_a_pickled_message_is_refused_and_the_worker_lives(stack: Sandbox, caller: Caller) -> None:
     class Bomb:
         def __reduce__(self) -> tuple[Any, ...]:

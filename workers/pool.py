@@ -40,7 +40,18 @@ class TaskPool(thread.TaskPool):  # type: ignore[misc]
     def on_apply(self, target: Task, args: Any = None, kwargs: Any = None, callback: Callback | None = None,
                  accept_callback: Callback | None = None, **_: Any) -> thread.ApplyResult:
         """Run a task on a thread, and after it the jobs that wait."""
-        return thread.ApplyResult(self.executor.submit(_run, target, args, kwargs, callback, accept_callback))
+        return _Running(self.executor.submit(_run, target, args, kwargs, callback, accept_callback))
+
+    def terminate_job(self, pid: Any, signal: Any = None) -> None:
+        """Do nothing: `revoke --terminate` cancels the job (the backend's `mark_as_revoked`), and its thread learns of that
+        from the ledger."""
+
+
+class _Running(thread.ApplyResult):  # type: ignore[misc]
+    """A task on its thread."""
+
+    def terminate(self, signal: Any = None) -> None:
+        """Do nothing, as `terminate_job`."""
 
 
 class _Here(BasePool):  # type: ignore[misc]
