@@ -1,4 +1,5 @@
-"""Prompts over the context, sent to real gateway processes: others are not held up, and a whole stack refuses as well."""
+"""Prompts over the context, sent to real gateway processes: others are not held up. (A whole stack refuses them as well:
+tests.test_streaming_clients.)"""
 
 import os
 import signal
@@ -17,11 +18,8 @@ from app.accounts import Accounts, Role
 from app.model_card import publish
 from app.settings import Settings
 from ops.embedded_redis import free_port
-from ops.sandbox import Sandbox
 from ops.waiting import wait_until
 from tests import counted
-from tests.caller import Caller
-from tests.test_engine_families import CONTEXT, save_model
 from workers.engine.card import card_of
 
 
@@ -105,24 +103,3 @@ def test_many_prompts_at_once_are_each_judged(address: str, client: redis.Redis,
         thread.join()
 
     assert statuses == {500: {422}, 5: {202}}
-
-
-def test_a_real_stack_refuses_what_its_model_cannot_take(tmp_path: Path) -> None:
-    stack = Sandbox.lay(tmp_path / "stack", engine="torch", model=str(save_model(tmp_path / "model")), profile="standard")
-    report = stack.up()
-    try:
-        with Caller(report["entry"], report["api_key"]) as caller:
-            before = stack.celery("audit").stdout
-            answers = [caller.call("POST", "/v1/jobs", json={"service": service, "input": asked}) for service, asked in (
-                ("model", {"prompt": "the sea is wide; " * 50}),
-                ("model", {"messages": [{"role": "user", "content": "the sea is wide; " * 50}]}),
-                ("chat", {"conversation": "c", "message": "the sea is wide; " * 50}))]
-            after = stack.celery("audit")
-            fits = caller.ended(caller.submit("the sea", input={"prompt": "the sea", "max_tokens": 3})["id"])
-    finally:
-        stack.down()
-
-    assert [(answer.status_code, answer.json()["code"]) for answer in answers] == [(422, "prompt-too-long")] * 3
-    assert f"takes {CONTEXT} with the answer" in answers[0].text
-    assert (after.returncode, after.stdout) == (0, before)
-    assert fits["state"] == "succeeded", fits

@@ -12,11 +12,11 @@ from ops.soak.tandem import Tandem
 from tests.conftest import redis_programs
 
 
-@pytest.mark.parametrize("program", redis_programs(), ids=lambda path: "bundled" if ".venv" in path else Path(path).name)
 def test_a_thousand_jobs_survive_three_killed_workers_and_a_killed_redis(
-        tmp_path: Path, program: str, capsys: pytest.CaptureFixture[str]) -> None:
+        tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    oldest, *_ = redis_programs()  # the ledger's own tests run on each
     told: list[str] = []
-    subject = Tandem(tmp_path, job_ms=25, redis_program=program)
+    subject = Tandem(tmp_path, job_ms=25, redis_program=oldest)
     try:
         books = soak(subject, three_workers_and_redis(), Random(1), freeze_s=6.0, tell=told.append)
     finally:

@@ -1,5 +1,6 @@
 """Two hundred callers follow their jobs on the demo model while it works on them, through both gateways; some are cut off
-in the middle and go on at the other gateway. Each reads exactly what the job's result says."""
+in the middle and go on at the other gateway. Each reads exactly what the job's result says. The same stack refuses prompts
+that the model cannot take."""
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -72,3 +73,19 @@ def some_events(caller: Caller, job_id: str, *, most: int) -> list[Told]:
             if len(events := parse(body.rpartition(b"\n\n")[0].decode())) >= most:
                 return events[:most]
     raise AssertionError(f"the stream ended after {body.decode()}")
+
+
+def test_the_stack_refuses_what_its_model_cannot_take(served: Sandbox) -> None:
+    report, long = served.report(), "the sea is wide; " * 2500
+    with Caller(report["entry"], report["api_key"]) as caller:
+        before = served.celery("audit").stdout
+        answers = [caller.call("POST", "/v1/jobs", json={"service": service, "input": asked}) for service, asked in (
+            ("model", {"prompt": long}), ("model", {"messages": [{"role": "user", "content": long}]}),
+            ("chat", {"conversation": "c", "message": long}))]
+        after = served.celery("audit")
+        fits = caller.ended(caller.submit("the sea", input={"prompt": "the sea", "max_tokens": 3})["id"])
+
+    assert [(answer.status_code, answer.json()["code"]) for answer in answers] == [(422, "prompt-too-long")] * 3
+    assert "takes 8192 with the answer" in answers[0].text
+    assert (after.returncode, after.stdout) == (0, before)
+    assert fits["state"] == "succeeded", fits
