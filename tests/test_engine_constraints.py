@@ -75,13 +75,23 @@ def test_sampling_keeps_to_it_too(folder: Path) -> None:
     assert set(answer.text) <= set(letters)
 
 
-def test_what_is_wrong_or_not_honoured_is_told_and_the_model_serves(
-        folder: Path, caplog: pytest.LogCaptureFixture) -> None:
-    wrong = {"suppress_tokens": "no list", "exponential_decay_length_penalty": [5, 1.1], "num_beams": 4, "typical_p": 1.0}
+@pytest.mark.parametrize("wrong", [
+    {"suppress_tokens": "no list"}, {"bad_words_ids": [[999_999]]}, {"no_repeat_ngram_size": -1},
+    {"min_new_tokens": "many"}], ids=str)
+def test_what_cannot_be_kept_to_is_told_and_the_model_serves(
+        folder: Path, caplog: pytest.LogCaptureFixture, wrong: dict[str, Any]) -> None:
+    (name,) = wrong
     with caplog.at_level("INFO", logger="tandem"), closing(an_engine_that(folder, wrong)) as engine:
         answer = engine.generate(greedy("the sea is", 5), run_on)
 
     told = {record.message: record.__dict__["fields"] for record in caplog.records}
     assert answer.usage.completion_tokens == 5
-    assert told["generation_config_wrong"]["item"] == "suppress_tokens"
+    assert told["generation_config_wrong"]["item"] == name
+
+
+def test_what_is_not_honoured_is_told(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    config = {"exponential_decay_length_penalty": [5, 1.1], "num_beams": 4, "typical_p": 1.0}
+    with caplog.at_level("INFO", logger="tandem"), closing(an_engine_that(folder, config)):
+        told = {record.message: record.__dict__["fields"] for record in caplog.records}
+
     assert told["generation_config_ignored"] == {"names": ["exponential_decay_length_penalty", "num_beams"]}

@@ -41,6 +41,21 @@ def test_small_layers_other_types_and_other_kinds_stay_as_they_are() -> None:
     assert [type(layer) for layer in layers] == [nn.Linear, nn.Linear, Own, PackedLinear]
 
 
+@pytest.mark.parametrize("tried_bytes", [1, 2 * 320 * 256 * 4, 2**28])
+def test_all_layers_of_a_shape_are_packed_however_many_were_measured(
+        monkeypatch: pytest.MonkeyPatch, tried_bytes: int) -> None:
+    monkeypatch.setattr(packing, "_TRIED_BYTES", tried_bytes)
+    layers = [nn.Linear(320, 256) for _ in range(3)]
+    rows = torch.randn(5, 320)
+    with torch.inference_mode():
+        wanted = [layer(rows) for layer in layers]
+        pack(nn.Sequential(*layers))
+        found = [layer(rows) for layer in layers]
+
+    assert [type(layer) for layer in layers] == [PackedLinear] * 3
+    assert all(torch.allclose(*pair, atol=1e-4) for pair in zip(found, wanted, strict=True))
+
+
 def test_where_memory_is_short_nothing_is_packed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(packing, "free_memory", lambda: 1000)
     layer = nn.Linear(320, 256)

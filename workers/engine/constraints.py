@@ -31,14 +31,16 @@ _IGNORED: Mapping[str, tuple[Any, ...]] = {
 class Constraints:
     """What one model's generation_config forbids. `ends` are the tokens that end its answers."""
 
-    def __init__(self, defaults: Any, ends: frozenset[int], device: torch.device) -> None:
+    def __init__(self, defaults: Any, ends: frozenset[int], device: torch.device, vocabulary: int) -> None:
+        """`vocabulary` is how many logits the model gives. What cannot be applied to them is left out, and told."""
         self._device = device
         self._ends = sorted(ends)
         self._values = {name: value for name in _MADE if (value := getattr(defaults, name, None))}
         for name in list(self._values):
             try:
-                self._make(name, 1)
-            except (TypeError, ValueError) as exc:
+                self._make(name, 1)(torch.zeros(1, 1, dtype=torch.long, device=device),
+                                    torch.zeros(1, vocabulary, device=device))
+            except (TypeError, ValueError, IndexError, RuntimeError) as exc:  # at a step it would fail every request
                 logs.event("generation_config_wrong", item=name, value=str(self._values.pop(name)), why=str(exc)[:300])
         if ignored := sorted(name for name, neutral in _IGNORED.items()
                              if (value := getattr(defaults, name, None)) is not None and value not in neutral):

@@ -18,6 +18,7 @@ from workers.engine.host_memory import free_memory
 
 _ROWS = 16  # the batch that the layout is chosen for
 _TRIED_ROWS = (8, 16)  # the batches it is measured with
+_TRIED_BYTES = 2**28  # of weights, one layer's after another: as in the model, few are in the processor's cache
 _ROUNDS = 3
 _SMALLEST = 2**16  # weights; below it a call costs more than the multiplication
 _GAIN = 0.95  # what a packed layer may take of the plain one's time to be worth its memory
@@ -57,8 +58,10 @@ def pack(model: nn.Module) -> None:
     for alike in shapes.values():
         size = alike[0].weight.nbytes
         fitting = alike[:int((free - held) // size)]
-        copies = _faster_copies(fitting) if fitting else []
-        for layer, copy in zip(fitting, copies, strict=False):
+        tried = fitting[:max(_TRIED_BYTES // size, 1)]
+        if not tried or not (copies := _faster_copies(tried)):
+            continue
+        for layer, copy in zip(fitting, [*copies, *(_packed(layer) for layer in fitting[len(tried):])], strict=True):
             layer._packed = copy
             layer.__class__ = PackedLinear
             packed, held = packed + 1, held + size
@@ -71,8 +74,7 @@ def _packed(layer: nn.Linear) -> torch.Tensor:
 
 
 def _faster_copies(layers: Sequence[nn.Linear]) -> list[torch.Tensor]:
-    """Return the packed weights of layers of one shape; none where they are not faster, or say something else. It is
-    measured with all of them, one after another: as in the model, few are in the processor's cache."""
+    """Return the packed weights of layers of one shape; none where they are not faster, or say something else."""
     try:
         copies = [_packed(layer) for layer in layers]
         found, wanted = (multiply(_rows(layers[0], _ROWS), weight, layers[0].bias) for multiply, weight in

@@ -48,7 +48,8 @@ class TorchEngine:
         self._prompts = Prompts(loaded.tokenizer, loaded.name)
         self._defaults = getattr(loaded.model, "generation_config", None)
         self._ends = self._end_tokens()
-        self._constraints = Constraints(self._defaults, self._ends, loaded.model.device)
+        self._constraints = Constraints(self._defaults, self._ends, loaded.model.device,
+                                        loaded.model.config.get_text_config().vocab_size)
         runner = choose_runner(loaded.model, most_rows=rows)
         budget = _budget(settings, loaded.model.device)
         self._memory = Memory(runner, Prefixes(round(budget * _PREFIX_SHARE)), budget)
