@@ -27,6 +27,16 @@ class Role(StrEnum):
     OPERATOR = "operator"  # the state of the system, too
 
 
+class Scope(StrEnum):
+    """What a credential may be used for. An access token has all; an API key those that it was made with."""
+
+    JOBS_READ = "jobs:read"  # read, list and follow jobs
+    JOBS_WRITE = "jobs:write"  # submit and cancel jobs, completions included
+    CHAT = "chat"  # conversations
+    EVENTS = "events"  # the account's event stream and webhooks
+    OPERATE = "operate"  # the state of the system; needs the role operator, too
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Account:
     """Someone who can log in."""
@@ -47,6 +57,7 @@ class ApiKey:
     username: str
     role: Role
     name: str
+    scopes: frozenset[Scope] = frozenset(Scope)
 
 
 class Accounts:

@@ -5,7 +5,9 @@
     |- CallerError              the request cannot be served as it is; trying again changes nothing
     |  |- MalformedRequest 400, InvalidInput 422, PayloadTooLarge 413, UnsupportedMedia 415
     |  |- Unauthenticated 401, Forbidden 403
-    |  |- JobUnknown 404, JobGone 410, IdempotencyMismatch 422
+    |  |- JobUnknown 404, JobGone 410, IdempotencyMismatch 422, Conflict 409
+    |  |- NotFound 404          something else than a job is not there, or not this caller's
+    |  |- LimitExceeded 429     the tenant's limits are used up; try again later
     |  `- PromptTooLong 422     the prompt does not fit the model's context
     |- StoreUnavailable 503     Redis cannot be reached, or cannot write; try again
     |- EngineError              the model's side failed
@@ -134,6 +136,35 @@ class IdempotencyMismatch(CallerError):
     code = "idempotency-mismatch"
     title = "Idempotency key used with another body"
     status = 422
+
+
+class Conflict(CallerError):
+    """What is asked for does not go with how things stand."""
+
+    code = "conflict"
+    title = "Conflict"
+    status = 409
+
+
+class NotFound(CallerError):
+    """There is no such thing for this caller: a conversation, a model, a dead delivery."""
+
+    code = "not-found"
+    title = "Not found"
+    status = 404
+
+
+class LimitExceeded(CallerError):
+    """A limit of the tenant is used up. `retry_after_s` says when it is worth another try."""
+
+    code = "limit-exceeded"
+    title = "Limit exceeded"
+    status = 429
+    retryable = True
+
+    def __init__(self, message: str, *, retry_after_s: float) -> None:
+        self.retry_after_s = retry_after_s
+        super().__init__(message)
 
 
 class PromptTooLong(CallerError):

@@ -123,9 +123,14 @@ class NewJob(msgspec.Struct, frozen=True, kw_only=True):
     lane: Lane = Lane.STANDARD
     deadline_s: float | None = None  # seconds from acceptance; None: no deadline
     idempotency_key: str | None = None
-    digest: str = ""  # of the whole request; compared when an idempotency key comes again
+    digest: str = ""  # of the whole request; compared when an idempotency key, or an id that the caller chose, comes again
     parent: str | None = None  # the job that submitted this one
     trace: str | None = None  # W3C traceparent, carried along
+    line: str | None = None  # jobs of one line run one at a time, in the order of acceptance
+    fingerprint: str | None = None  # of a deterministic request: live jobs with the same one are answered by one run
+    webhook_url: str | None = None  # told of the job's end
+    metered: bool = False  # counts against its tenant's limits
+    tokens: int = 0  # that it may cost at most, for the limit on tokens; corrected when it has ended
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True):

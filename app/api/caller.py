@@ -16,7 +16,7 @@ from flask import current_app, request
 from flask_jwt_extended import decode_token
 from jwt.exceptions import ExpiredSignatureError, PyJWTError
 
-from app.accounts import KEY_PREFIX, Accounts, Role
+from app.accounts import KEY_PREFIX, Accounts, Role, Scope
 from app.errors import Forbidden, Unauthenticated
 from app.ledger.scripts import unavailable
 
@@ -33,6 +33,7 @@ class Caller:
     tenant: str
     username: str
     role: Role
+    scopes: frozenset[Scope] = frozenset(Scope)
 
 
 class CallerCheck:
@@ -67,7 +68,7 @@ class CallerCheck:
             raise unavailable(exc) from exc
         if key is None:
             raise Unauthenticated("the API key is not known; it may have been revoked")
-        return Caller(key.account_id, key.username, key.role), time.time() + _KEY_BELIEVED_S
+        return Caller(key.account_id, key.username, key.role, key.scopes), time.time() + _KEY_BELIEVED_S
 
     def _check_token(self, token: str) -> tuple[Caller, float]:
         try:
@@ -81,17 +82,21 @@ class CallerCheck:
         return Caller(claims["sub"], claims["username"], Role(claims["role"])), float(claims["exp"])
 
 
-def current() -> Caller:
-    """The caller of the request at hand. Raises `Unauthenticated`."""
+def current(scope: Scope) -> Caller:
+    """The caller of the request at hand, whose credentials must have this scope. Raises `Unauthenticated` or
+    `Forbidden`."""
     check: CallerCheck = current_app.extensions["tandem"].check
-    return check.check(request.environ.get("HTTP_AUTHORIZATION", ""))
+    who = check.check(request.environ.get("HTTP_AUTHORIZATION", ""))
+    if scope not in who.scopes:
+        raise Forbidden(f"this API key lacks the scope '{scope}'; `celery -A workers keys add` makes one with it")
+    return who
 
 
 def operators_only(view: View) -> View:
     """Let only operators through to a view."""
     @wraps(view)
     def guarded(*args: Any, **kwargs: Any) -> Any:
-        if current().role is not Role.OPERATOR:
+        if current(Scope.OPERATE).role is not Role.OPERATOR:
             raise Forbidden("this needs the role operator; `celery -A workers users add NAME --role operator` makes one")
         return view(*args, **kwargs)
 

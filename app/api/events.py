@@ -14,11 +14,13 @@ import msgspec
 from flask import Blueprint, Response, request
 
 from app import logs
+from app.accounts import Scope
 from app.api import bodies, caller
-from app.api.jobs import DURABILITY
-from app.errors import JobUnknown, MalformedRequest
+from app.api.jobs import check_id
+from app.api.submission import DURABILITY
+from app.errors import MalformedRequest
 from app.following import Following
-from app.job import Job, is_job_id
+from app.job import Job
 from app.transcript import Event, Mark
 
 blueprint = Blueprint("events", __name__, url_prefix="/v1/jobs")
@@ -39,9 +41,8 @@ _SLICE = 16384  # bytes sent at a time: as much as a connection that takes anyth
 @blueprint.get("/<job_id>/events")
 def events(job_id: str) -> Response:
     """Stream the job's events from `Last-Event-ID` (or `?starting_after=`) on; 204 when that was the last."""
-    tenant = caller.current().tenant
-    if not is_job_id(job_id):
-        raise JobUnknown(f"there is no job '{job_id[:60]}': an id is a UUID, as the submit's answer gave it")
+    tenant = caller.current(Scope.JOBS_READ).tenant
+    check_id(job_id)
     try:
         mark = _mark()
     except ValueError as exc:

@@ -80,6 +80,10 @@ class Ledger:
                        eta_s=_eta_s(position, pace, slots))
         return Submission(outcome=Submitted.ACCEPTED, job_id=job.id, job=accepted)
 
+    def is_used(self, tenant: str, idempotency_key: str) -> bool:
+        """Whether a job was accepted with this idempotency key."""
+        return bool(self._run("is_used", tenant, idempotency_key))
+
     def claim(self, job_id: str, place: Place, *, owner: str, decision: bytes = b"") -> Claim | State | None:
         """Take a queued job for `owner`; return the claim, or the state that forbids it, or None for an unknown id.
 

@@ -1,0 +1,130 @@
+"""Submits a job for the request at hand and answers it: what every route that makes jobs has in common.
+
+The headers are read here: `Prefer: wait=N` (RFC 7240), `Idempotency-Key`, `traceparent`.
+"""
+
+import hashlib
+import math
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+from flask import Response, request
+
+from app.api import bodies
+from app.api.caller import Caller
+from app.errors import IdempotencyMismatch, InvalidInput, MalformedRequest, PromptTooLong
+from app.inputs import task_name
+from app.job import Job, Lane, NewJob, Service, new_job_id
+from app.ledger import Submission, Submitted
+
+#: One Redis holds a job until a replica is waited for.
+DURABILITY = 1
+
+_POLL_S = 1  # Retry-After where nothing was measured yet, and while a job runs
+_LONGEST_POLL_S = 30  # the most that Retry-After asks for
+_TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
+
+#: Leaves numbers with a fraction or an exponent as they were written: 1e999 is JSON, and no float.
+_exact = msgspec.json.Decoder(float_hook=lambda text: msgspec.Raw(text.encode()))
+
+
+def new_job(who: Caller, service: Service, decoded: Any, text: bytes, *, lane: Lane, deadline_s: float | None,
+            digested: Any, webhook_url: str | None = None, line: str | None = None) -> NewJob:
+    """Return the job that the request asks for. `decoded` is the service's input, `text` its JSON; `digested` is what has
+    to be the same where an idempotency key comes again. Raises a `CallerError` that names what is wrong; nothing is
+    written."""
+    key = idempotency_key()
+    try:
+        bodies.gateway().prompt_length.check(decoded, len(text))
+    except (PromptTooLong, InvalidInput):
+        if key is None or not bodies.gateway().ledger.is_used(who.tenant, key):
+            raise
+    return NewJob(id=new_job_id(), service=service, task=task_name(service, decoded), tenant=who.tenant, input=text,
+                  lane=lane, deadline_s=deadline_s, idempotency_key=key, digest=digest(digested) if key else "",
+                  trace=_traceparent(), webhook_url=webhook_url, line=line, metered=True)
+
+
+def answer(job: NewJob) -> Response:
+    """Submit the job and answer: 202, or 200 with the ended job under `Prefer: wait`."""
+    wait_s, tenant = preferred_wait_s(), job.tenant
+    gateway = bodies.gateway()
+    if not wait_s:
+        submission = submitted(job)
+        return _answered(submission, submission.job or gateway.ledger.read(submission.job_id, tenant), wait_s)
+    with gateway.announcements.waiter(job.id) as event:
+        submission = submitted(job)
+        job_id = submission.job_id
+        if job_id != job.id:  # replayed: its end was announced under its own id
+            return _answered(submission, wait(job_id, tenant, wait_s), wait_s)
+        ended = gateway.announcements.wait(event, lambda: gateway.ledger.read(job_id, tenant), timeout_s=wait_s,
+                                           known=submission.job)
+    return _answered(submission, ended, wait_s)
+
+
+def submitted(job: NewJob) -> Submission:
+    """Put the job into the ledger, or find the one that its idempotency key names. Raises `IdempotencyMismatch`."""
+    submission = bodies.gateway().ledger.submit(job)
+    if submission.outcome is Submitted.MISMATCH:
+        raise IdempotencyMismatch(f"this Idempotency-Key was used for job {submission.job_id} with another body; "
+                                  "use a new key for a new request")
+    return submission
+
+
+def wait(job_id: str, tenant: str, wait_s: float) -> Job:
+    """Return the job when it has ended, or as it is after `wait_s`. Raises `JobUnknown` or `JobGone`."""
+    gateway = bodies.gateway()
+    with gateway.announcements.waiter(job_id) as event:
+        return gateway.announcements.wait(event, lambda: gateway.ledger.read(job_id, tenant), timeout_s=wait_s)
+
+
+def told(job: Job, status: int, headers: Sequence[tuple[str, str]] = ()) -> Response:
+    """Return the job object, and while it is live, when to look again."""
+    if not job.state.terminal:
+        headers = [*headers, ("Retry-After", str(min(math.ceil(job.eta_s or _POLL_S), _LONGEST_POLL_S)))]
+    return bodies.json_response(job.public(durability=DURABILITY), status, headers)
+
+
+def _answered(submission: Submission, job: Job, wait_s: float) -> Response:
+    """Answer a submit: 200 when the job has ended while the caller waited, else 202."""
+    headers = [("Location", f"/v1/jobs/{job.id}"), *preference(wait_s)]
+    if submission.outcome is Submitted.REPLAYED:
+        headers.append(("Idempotency-Replayed", "true"))
+    return told(job, 200 if wait_s and job.state.terminal else 202, headers)
+
+
+def preference(wait_s: float) -> list[tuple[str, str]]:
+    """Return the headers of an answer that `Prefer` bears on (RFC 7240, 3)."""
+    return [("Vary", "Prefer"), *([("Preference-Applied", f"wait={wait_s:g}")] if wait_s else [])]
+
+
+def digest(wanted: Any) -> str:
+    """Return a digest of what is asked for: the same request, however its members are ordered, gives the same."""
+    whole = _exact.decode(msgspec.json.encode(wanted))
+    return hashlib.sha256(msgspec.json.encode(whole, order="sorted")).hexdigest()
+
+
+def idempotency_key() -> str | None:
+    """Return the key, quoted (a structured string) or bare. Raises `MalformedRequest`."""
+    given = request.headers.get("Idempotency-Key")
+    if given is None:
+        return None
+    key = given[1:-1] if len(given) >= 2 and given[0] == given[-1] == '"' else given
+    if not 1 <= len(key) <= 255 or not key.isprintable():
+        raise MalformedRequest("an Idempotency-Key is 1 to 255 printable characters")
+    return key
+
+
+def preferred_wait_s() -> float:
+    """Return the seconds of `Prefer: wait=N` (RFC 7240), bounded by the setting; 0 for none. What is not understood is
+    ignored, as the RFC asks."""
+    header = request.headers.get("Prefer")
+    found = re.search(r'(?:^|[,;\s])wait\s*=\s*"?(\d{1,9})"?\s*(?:$|[,;])', header, re.IGNORECASE) if header else None
+    return min(float(found[1]), bodies.gateway().settings.max_wait_s) if found else 0.0
+
+
+def _traceparent() -> str | None:
+    """Return the W3C trace context to carry along; a malformed one is dropped, as its specification asks."""
+    given = request.headers.get("traceparent", "")
+    return given if _TRACEPARENT.fullmatch(given) else None
