@@ -46,19 +46,23 @@ class ChatTemplate:
 
     def __init__(self, source: str) -> None:
         """Compile. Raises `TemplateUnusable`."""
+        self._takes_tools = "tools" in source
         try:
             self._template = _environment().from_string(source)
         except (jinja2.TemplateError, RecursionError, SyntaxError) as exc:
             raise TemplateUnusable(f"the chat template cannot be compiled: {exc}") from exc
 
-    def render(self, messages: Sequence[Mapping[str, str]], special_tokens: Mapping[str, Any]) -> str:
-        """Return the text that the model gets for these messages, up to where its answer begins.
+    def render(self, messages: Sequence[Mapping[str, Any]], special_tokens: Mapping[str, Any], *,
+               tools: Sequence[Mapping[str, Any]] | None = None) -> str:
+        """Return the text that the model gets for these messages and tools, up to where its answer begins.
 
         Raises `InvalidInput` where the template says that it does not take them, else `TemplateUnusable`.
         """
+        if tools and not self._takes_tools:
+            raise InvalidInput("the model's chat template takes no tools", pointer="/input/tools")
         token = _until_s.set(time.monotonic() + _MOST_S)
         try:
-            return self._render(messages, special_tokens)
+            return self._render(messages, special_tokens, tools)
         except _Refused as exc:
             raise InvalidInput(f"the model's chat template does not take these messages: {exc}",
                                pointer="/input/messages") from exc
@@ -69,8 +73,9 @@ class ChatTemplate:
         finally:
             _until_s.reset(token)
 
-    def _render(self, messages: Sequence[Mapping[str, str]], special_tokens: Mapping[str, Any]) -> str:
-        variables = {**special_tokens, "messages": [dict(message) for message in messages], "tools": None,
+    def _render(self, messages: Sequence[Mapping[str, Any]], special_tokens: Mapping[str, Any],
+                tools: Sequence[Mapping[str, Any]] | None) -> str:
+        variables = {**special_tokens, "messages": [dict(message) for message in messages], "tools": tools or None,
                      "documents": None, "add_generation_prompt": True}
         pieces, characters = [], 0
         for piece in self._template.generate(variables):

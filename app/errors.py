@@ -4,9 +4,11 @@
     |- SettingsError            a setting or the topology file is wrong; lists every fault at once
     |- CallerError              the request cannot be served as it is; trying again changes nothing
     |  |- MalformedRequest 400, InvalidInput 422, PayloadTooLarge 413, UnsupportedMedia 415
+    |  |- RequestTimeout 408    the body did not come in time
     |  |- Unauthenticated 401, Forbidden 403
     |  |- JobUnknown 404, JobGone 410, IdempotencyMismatch 422, Conflict 409
     |  |- NotFound 404          something else than a job is not there, or not this caller's
+    |  |  `- ModelUnknown        no model of this name is served
     |  |- LimitExceeded 429     the tenant's limits are used up; try again later
     |  `- PromptTooLong 422     the prompt does not fit the model's context
     |- StoreUnavailable 503     Redis cannot be reached, or cannot write; try again
@@ -72,6 +74,15 @@ class MalformedRequest(CallerError):
 
     code = "malformed-request"
     title = "Malformed request"
+
+
+class RequestTimeout(CallerError):
+    """The body did not come in time."""
+
+    code = "request-timeout"
+    title = "Request timeout"
+    status = 408
+    retryable = True
 
 
 class InvalidInput(CallerError):
@@ -152,6 +163,13 @@ class NotFound(CallerError):
     code = "not-found"
     title = "Not found"
     status = 404
+
+
+class ModelUnknown(NotFound):
+    """No model of this name is served."""
+
+    code = "model-unknown"
+    title = "Model unknown"
 
 
 class LimitExceeded(CallerError):

@@ -1,6 +1,7 @@
 """Follows one job: what it says and how it ends, from any event on.
 
-A chat job is followed by what its model part says, and ends as the chat job does.
+A chat job is followed by what its model part says, and ends as the chat job does. A job that waits for the answer of
+another that asks the same is followed by what that one says.
 """
 
 import time
@@ -48,21 +49,32 @@ class Following:
     def events(self, streams: Streams, announcements: Announcements) -> Iterator[Sequence[Event]]:
         """Yield events as they come, and nothing now and then; until the last one, or until this process is to stop. While
         Redis is away, nothing comes."""
-        if self.over:
-            return
-        with (suppress(JobUnknown, JobGone), streams.listener(self._speaker) as listener,
-              announcements.telling(self._job_id, listener)):
-            told_s = time.monotonic()
-            while True:
-                events = self._next(listener)
+        told_s = time.monotonic()
+        while not (self.over or streams.closing):
+            for events in self._heard(streams, announcements):
                 if events or time.monotonic() - told_s >= QUIET_S:
-                    yield events
                     told_s = time.monotonic()
+                    yield events
+
+    def _heard(self, streams: Streams, announcements: Announcements) -> Iterator[Sequence[Event]]:
+        """Yield what follows from listening to the job that speaks, until that is another one, or it is over; nothing where
+        there is nothing, so that the time is looked at. Its end may be the beginning of another's speaking."""
+        speaker = self._speaker
+        with (suppress(JobUnknown, JobGone), streams.listener(speaker) as listener,
+              announcements.telling(self._job_id, listener), announcements.telling(speaker, listener)):
+            quiet_s = time.monotonic()
+            while speaker == self._speaker:
+                events = self._next(listener)
+                yield events
+                quiet_s = time.monotonic() if events else quiet_s
                 if self._transcript.ended or streams.closing:
                     return
-                left_s = max(told_s + QUIET_S - time.monotonic(), 0.0)
+                left_s = max(quiet_s + QUIET_S - time.monotonic(), 0.0)
                 if not listener.something.wait(min(left_s, _AGAIN_S) if listener.look or self._lacking else left_s):
                     listener.look = True
+                    quiet_s = time.monotonic()
+            return
+        self._transcript.ended = True  # the job is gone
 
     def _next(self, listener: Listener) -> list[Event]:
         """Return the events that follow from what the listener was told, or from a look where it was told to look."""
@@ -104,12 +116,16 @@ class Following:
         if job.service not in SPEAKING:
             return job, Said(job.attempt, 0, [])
         if job.service is Service.CHAT:
-            self._speaker = model_part(job.id)
+            part = model_part(job.id)
             if job.state.terminal and job.state is not State.SUCCEEDED:
                 # of no use any more; and what it says must not grow, for the last event's id depends on it
                 with suppress(JobUnknown, JobGone):
-                    self._ledger.cancel(self._speaker)
-        said = self._ledger.said(self._speaker, *place)
+                    self._ledger.cancel(part)
+            said = self._ledger.said(part, *place)
+            self._speaker = said.speaker or part
+        else:
+            said = self._ledger.said(job.id, *place)
+            self._speaker = said.speaker or job.id
         if job.state is State.SUCCEEDED and not said.attempt:  # of a chat whose part has been purged a moment before it
             return job, Said(max(self._transcript.mark.attempt, 1), 0, [])
         return job, said

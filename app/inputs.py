@@ -6,26 +6,22 @@ by the engine.
 """
 
 import re
-from typing import Annotated, Any, Literal
+from collections.abc import Sequence
+from typing import Annotated, Any
 
 import msgspec
 from msgspec import Meta
 
+from app.choices import choices
 from app.errors import Forbidden, InvalidInput
 from app.job import Lane, Service
+from app.messages import Input as Input
+from app.messages import Message as Message
+from app.messages import NamedTool, ResponseFormat, Tool, ToolChoice, instructions, with_instructions
+
+LONGEST_DEADLINE_S = 604_800  # a week
 
 Key = Annotated[str, Meta(min_length=1, max_length=200, pattern=r"^[A-Za-z0-9._:-]+(?!\n)$")]
-
-
-class Input(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
-    """Base of all inputs."""
-
-
-class Message(Input):
-    """One turn of a conversation, in OpenAI's form."""
-
-    role: Literal["system", "user", "assistant"]
-    content: Annotated[str, Meta(min_length=1)]
 
 
 class Sampling(Input, kw_only=True):
@@ -45,7 +41,7 @@ class Sampling(Input, kw_only=True):
     seed: Annotated[int, Meta(ge=0, le=2**53)] | None = None
     stop: Annotated[str, Meta(min_length=1)] | Annotated[
         list[Annotated[str, Meta(min_length=1)]], Meta(max_length=4)] | None = None
-    stop_token_ids: Annotated[list[Annotated[int, Meta(ge=0, le=2**31)]], Meta(max_length=16)] = []
+    stop_token_ids: Annotated[list[Annotated[int, Meta(ge=0, le=2**31)]], Meta(max_length=16)] = []  # noqa: RUF012 - msgspec copies it
     logprobs: bool = False
     top_logprobs: Annotated[int, Meta(ge=0, le=20)] = 0
 
@@ -66,6 +62,9 @@ class ModelInput(Sampling, kw_only=True):
 
     messages: Annotated[list[Message], Meta(min_length=1)] | None = None
     prompt: Annotated[str, Meta(min_length=1)] | None = None
+    tools: Annotated[list[Tool], Meta(max_length=128)] | None = None
+    tool_choice: ToolChoice | None = None
+    response_format: ResponseFormat | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -73,6 +72,36 @@ class ModelInput(Sampling, kw_only=True):
             raise ValueError("give `messages` or a `prompt`")
         if self.messages is not None and self.prompt is not None:
             raise ValueError("give either `messages` or `prompt`, and not both")
+        if self.messages is None and (self.tools or self.tool_choice or self.response_format):
+            raise ValueError("`tools`, `tool_choice` and `response_format` go with `messages`")
+        check_choice(self.tools, self.tool_choice)
+
+    @property
+    def conversation(self) -> list[Message]:
+        """The messages, with what the answer has to look like said in words."""
+        if self.response_format is None and self.tool_choice is None:
+            return self.messages or []
+        return with_instructions(self.messages or [], instructions(self.response_format, self.tool_choice))
+
+    @property
+    def offered(self) -> list[dict[str, Any]] | None:
+        """The tools that the model is shown, None where there are none."""
+        if not self.tools or self.tool_choice == "none":
+            return None
+        tools = self.tools
+        if isinstance(self.tool_choice, NamedTool):
+            tools = [tool for tool in tools if tool.function.name == self.tool_choice.function.name]
+        return [msgspec.to_builtins(tool) for tool in tools]
+
+
+def check_choice(tools: Sequence[Tool] | None, choice: ToolChoice | None) -> None:
+    """Refuse to choose among tools that are not there. Raises `ValueError`."""
+    if choice in (None, "none", "auto"):
+        return
+    if not tools:
+        raise ValueError("`tool_choice` needs `tools`")
+    if isinstance(choice, NamedTool) and choice.function.name not in [tool.function.name for tool in tools]:
+        raise ValueError(f"`tool_choice` names '{choice.function.name}', which is not among `tools`")
 
 
 class ChatInput(Sampling, kw_only=True):
@@ -132,10 +161,17 @@ class JobRequest(Input, kw_only=True):
     service: Service
     input: msgspec.Raw
     lane: Lane = Lane.STANDARD
-    deadline_s: Annotated[float, Meta(gt=0, le=604_800)] | None = None
+    deadline_s: Annotated[float, Meta(gt=0, le=LONGEST_DEADLINE_S)] | None = None
+    webhook_url: Annotated[str, Meta(min_length=1, max_length=2048)] | None = None  # see app.webhooks
 
 
 _UNKNOWN = re.compile(r"Object contains unknown field `(.*)`", re.DOTALL)
+
+_NOT_AMONG = ("Invalid enum value", "Invalid value")
+
+#: What to do instead of sending a member that other APIs have.
+_HINTS = {"stream": " (a job's tokens are followed at /v1/jobs/{id}/events)",
+          "model": " (a job goes to the model that is served; /v1/models names it)"}
 
 _request_decoder = msgspec.json.Decoder(JobRequest)
 _input_decoders = {service: msgspec.json.Decoder(kind) for service, kind in INPUTS.items()}
@@ -150,7 +186,7 @@ def read_request(body: bytes) -> tuple[JobRequest, Any]:
     try:
         request = _request_decoder.decode(body)
     except msgspec.ValidationError as exc:
-        raise invalid(exc) from exc
+        raise invalid(exc, JobRequest) from exc
     except RecursionError as exc:
         raise InvalidInput("the JSON is nested too deeply; some hundred levels are as deep as it may go",
                            pointer="") from exc
@@ -161,7 +197,7 @@ def read_request(body: bytes) -> tuple[JobRequest, Any]:
     try:
         return request, decoder.decode(request.input)
     except msgspec.ValidationError as exc:
-        raise invalid(exc, under="/input") from exc
+        raise invalid(exc, INPUTS[request.service], under="/input") from exc
 
 
 def task_name(service: Service, decoded: Any) -> str:
@@ -173,11 +209,15 @@ def task_name(service: Service, decoded: Any) -> str:
     return f"{service.value}.{decoded.__struct_config__.tag}"
 
 
-def invalid(exc: msgspec.ValidationError, *, under: str = "") -> InvalidInput:
-    """Turn msgspec's message ("Expected `int`, got `str` - at `$.a[0].b`") into ours, with a JSON pointer."""
+def invalid(exc: msgspec.ValidationError, kind: Any, *, under: str = "") -> InvalidInput:
+    """Turn msgspec's message ("Expected `int`, got `str` - at `$.a[0].b`") into ours, with a JSON pointer. `kind` is the
+    type that was to be decoded."""
     message, _, path = str(exc).partition(" - at `")
     steps = path.rstrip("`").removeprefix("key in ").removeprefix("$").replace("[", ".").replace("]", "")
     pointer = under + steps.replace(".", "/")
+    if message.startswith(_NOT_AMONG) and (allowed := choices(kind, steps.split(".")[1:])):
+        message += f"; it must be one of {', '.join(allowed)}"
     if stranger := _UNKNOWN.fullmatch(message):
+        message += _HINTS.get(stranger[1], "")
         pointer += "/" + stranger[1].replace("~", "~0").replace("/", "~1")
     return InvalidInput(f"{message}, at {pointer or 'the top level'}", pointer=pointer)

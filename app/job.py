@@ -21,8 +21,10 @@ class State(StrEnum):
     """Where a job stands. Only the ledger moves it, and never out of a terminal state."""
 
     QUEUED = "queued"
-    """Accepted, waiting for a worker. Entered by submit, release and reap. Left by claim, take, cancel and expire.
-    A crash anywhere leaves it queued: it is in its service's waiting set, and recovery repeats a lost wake-up."""
+    """Accepted, waiting for a worker, or held for another job: for its turn in a line, or for the answer of one that asks
+    the same. Entered by submit, release and reap. Left by claim, take, cancel and expire, and, held for an answer, with the
+    end of the one that gives it. A crash anywhere leaves it queued: it is in its service's waiting set, where recovery
+    repeats a lost wake-up, or in the set of those held."""
 
     RUNNING = "running"
     """One worker owns it under a lease. Entered by claim and take. Left by settle, release, cancel, expire (deadline) and
@@ -47,16 +49,12 @@ class State(StrEnum):
 
 
 class Lane(StrEnum):
-    """How urgent a job is. A lane is a head start in the waiting set, so no lane starves another for good."""
+    """How urgent a job is. While there is more to do than the workers can, a tenant's jobs of a lane run ten times as often
+    as those of the next (`ledger/lua/prelude/order.lua`); none is starved for good."""
 
     INTERACTIVE = "interactive"
     STANDARD = "standard"
     BATCH = "batch"
-
-
-#: A job of a lane is ordered as though it had been submitted this much later: an interactive job passes up to half a
-#: minute of standard work, a batch job waits behind ten minutes of it, and both still move up as they age.
-LANE_HANDICAP_MS = {Lane.INTERACTIVE: 0, Lane.STANDARD: 30_000, Lane.BATCH: 600_000}
 
 
 class Route(StrEnum):

@@ -1,8 +1,8 @@
-"""The secrets of an installation: the key that signs access tokens, and the one that seals passwords on their way to the
-auth worker.
+"""The secret of an installation: the key that seals what must not lie open in Redis, passwords on their way to the auth
+worker and the keys that sign access tokens.
 
-They lie in `<data_dir>/secrets`, readable by their owner only, and are made on first use. All servers must hold the same
-files: with two machines, copy the folder from the first to the second.
+It lies in `<data_dir>/secrets`, readable by its owner only, and is made on first use. All servers must hold the same file:
+with two machines, copy the folder from the first to the second.
 """
 
 import contextlib
@@ -20,14 +20,14 @@ from app.errors import SettingsError
 
 @dataclass(frozen=True, slots=True)
 class Keyring:
-    """The secrets, loaded."""
+    """The secret, loaded. `first_key` is the key that signed tokens before there could be several, where there is one:
+    installations of that time go on with it."""
 
-    private_pem: str  # Ed25519, PKCS 8
-    public_pem: str
+    first_key: Ed25519PrivateKey | None
     _sealer: Fernet
 
     def seal(self, text: bytes) -> str:
-        """Encrypt a secret so that it can lie in the ledger (Fernet: AES-128-CBC with HMAC-SHA256)."""
+        """Encrypt a secret so that it can lie in Redis (Fernet: AES-128-CBC with HMAC-SHA256)."""
         return self._sealer.encrypt(text).decode()
 
     def unseal(self, sealed: str) -> bytes:
@@ -40,24 +40,25 @@ class Keyring:
 
 
 def load_keyring(data_dir: Path) -> Keyring:
-    """Return the installation's secrets, making what is missing. Raises `SettingsError` when a file is not what it was."""
+    """Return the installation's secret, making it where there is none. Raises `SettingsError` when a file is not what it
+    was."""
     folder = data_dir / "secrets"
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    pem = _read_or_make(folder / "token-key.pem", _new_private_pem())
     seal = _read_or_make(folder / "seal.key", Fernet.generate_key())
     try:
-        key = serialization.load_pem_private_key(pem, password=None)
-        sealer = Fernet(seal)
+        return Keyring(_first_key(folder / "token-key.pem"), Fernet(seal))
     except ValueError as exc:
         raise SettingsError([f"the secrets in {folder} are damaged ({exc}); copy them from another server, or remove the "
-                             "folder to have new ones made, with which everybody has to log in again"]) from exc
-    public = key.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
-    return Keyring(pem.decode(), public.decode(), sealer)
+                             "folder to have new ones made, and run `celery -A workers tokens rotate --end-old`"]) from exc
 
 
-def _new_private_pem() -> bytes:
-    return Ed25519PrivateKey.generate().private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+def _first_key(path: Path) -> Ed25519PrivateKey | None:
+    if not path.exists():
+        return None
+    key = serialization.load_pem_private_key(path.read_bytes(), password=None)
+    if not isinstance(key, Ed25519PrivateKey):
+        raise ValueError(f"{path.name} is no Ed25519 key")
+    return key
 
 
 def _read_or_make(path: Path, fresh: bytes) -> bytes:

@@ -25,6 +25,11 @@ def matches(password_hash: str | None, password: str) -> bool:
         return False
 
 
+def prepare() -> None:
+    """Do what the first unknown name would otherwise be slower for."""
+    _nobodys()
+
+
 @functools.cache
 def _nobodys() -> str:
     return _hasher.hash("nobody has this password")

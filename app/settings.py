@@ -19,7 +19,7 @@ from app.errors import SettingsError
 PREFIX = "TANDEM_"
 
 #: Settings that no message may show.
-_SECRETS = {"openai_key"}
+_SECRETS = {"openai_key", "metrics_token"}
 
 #: Variables with the prefix that are not settings: they say where to find them, or are for the Makefile.
 NOT_SETTINGS = {"TANDEM_TOPOLOGY", "TANDEM_PROFILE"}
@@ -58,9 +58,26 @@ class Settings:
     retention_s: float = 86_400.0  # how long an ended job can be read
     tombstone_s: float = 604_800.0  # how long after that its id answers 410 instead of 404
     idempotency_s: float = 86_400.0  # how long an idempotency key is remembered
+    requests_per_minute: int = 0  # jobs that a tenant may submit; unset: any number. An account's own limits come before
+    tokens_per_minute: int = 0  # that a tenant's jobs may cost; unset: any number
+    jobs_in_flight: int = 0  # live jobs that a tenant may have; unset: any number
     max_body_bytes: int = 1_048_576  # larger requests are refused
+    body_s: float = 30.0  # a request's body that has not come by then is given up
+    metrics_token: str = field(default="", repr=False)  # a scraper's bearer token for /metrics; empty: an operator's key
     max_wait_s: float = 60.0  # the longest `Prefer: wait`
     access_token_s: float = 900.0  # life of an access token
+    refresh_token_s: float = 2_592_000.0  # a session that is not refreshed for so long ends
+    login_attempts: int = 10  # failed logins for one account from one address, in login_window_s
+    login_account_attempts: int = 50  # for one account from all addresses that it never logged in from
+    login_address_attempts: int = 100  # from one address, for all accounts
+    login_window_s: float = 300.0  # after which failed logins are forgotten
+    trusted_proxies: int = 0  # proxies before the gateway that set X-Forwarded-For; unset: the header is not believed
+    webhook_private: bool = False  # webhooks may go to private, loopback and link-local addresses
+    webhook_attempts: int = 9  # deliveries of a webhook that fail before it is put aside; the last after a day or so
+    webhook_retry_s: float = 5.0  # wait before the second attempt at a delivery; five times as long each time, to 12 h
+    webhook_timeout_s: float = 15.0  # a receiver that has not answered in this time has failed
+    webhook_dead_s: float = 604_800.0  # how long a webhook that was put aside can be read and replayed
+    topic_s: float = 604_800.0  # how long a topic of the queue service keeps a message
     shutdown_s: float = 30.0  # a stopping worker lets its jobs run this long, then hands them back
     log_level: str = "INFO"  # DEBUG, INFO, WARNING or ERROR
 
@@ -70,6 +87,8 @@ _CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "openai_url": (lambda v: not v or _is_base_url(v),
                    "must be a base URL, as http://host:8000/v1, without a user, a password or a query"),
     "openai_key": (lambda v: re.fullmatch(r"[!-~]*", v) is not None, "must be printable ASCII without spaces"),
+    "metrics_token": (lambda v: not v or re.fullmatch(r"[!-~]{16,}", v) is not None,
+                      "must be at least 16 printable ASCII characters without spaces"),
     "dtype": (lambda v: v in ("auto", "float32", "bfloat16", "float16"), "must be auto, float32, bfloat16 or float16"),
     "log_level": (lambda v: v in ("DEBUG", "INFO", "WARNING", "ERROR"), "must be DEBUG, INFO, WARNING or ERROR"),
     "redis_url": (

@@ -13,6 +13,9 @@ from redis.sentinel import Sentinel
 from app.errors import SettingsError
 from app.settings import Settings
 
+#: How many Redis servers hold a job that was accepted: one, until a replica is waited for.
+DURABILITY = 1
+
 #: Tries after a broken or refused connection, within about half a second: longer outages are the caller's to wait out, with
 #: a clear 503. A timeout is not tried again: redis-py would, within each try, connect as many times, and a hung Redis hold
 #: a caller for sixteen timeouts.

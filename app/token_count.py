@@ -4,12 +4,13 @@ Without the model, and without transformers: the `tokenizers` library reads the 
 counter is made.
 """
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
-from app.chat_template import ChatTemplate
+from app.chat_template import ChatTemplate, TemplateUnusable
 from app.errors import TandemError
 from app.inputs import Message
+from app.messages import forms
 from app.model_card import ModelCard
 
 if TYPE_CHECKING:
@@ -37,8 +38,9 @@ class TokenCounter:
         """Return how many tokens a bare prompt has; `enough` as in `of_messages`. Raises `TokenizerUnusable`."""
         return self._count(prompt, with_added=True, enough=enough)
 
-    def of_messages(self, messages: Sequence[Message], *, enough: int = 0) -> int | None:
-        """Return how many tokens these messages have in the model's chat template, or None where the model has none.
+    def of_messages(self, messages: Sequence[Message], *, tools: Sequence[Mapping[str, Any]] | None = None,
+                    enough: int = 0) -> int | None:
+        """Return how many tokens these messages and tools have in the chat template, or None where the model has none.
 
         Up to `enough` the exact count does not matter: where it is sure to be no higher, 0 is returned without
         tokenizing. Raises `InvalidInput` where the template does not take the messages, else `TemplateUnusable` or
@@ -46,8 +48,17 @@ class TokenCounter:
         """
         if self._template is None:
             return None
-        said = [{"role": message.role, "content": message.content} for message in messages]
-        return self._count(self._template.render(said, self.card.special_tokens), with_added=False, enough=enough)
+        return self._count(self._rendered(self._template, messages, tools), with_added=False, enough=enough)
+
+    def _rendered(self, template: ChatTemplate, messages: Sequence[Message],
+                  tools: Sequence[Mapping[str, Any]] | None) -> str:
+        *others, last = forms(messages)
+        for said in others:
+            try:
+                return template.render(said, self.card.special_tokens, tools=tools)
+            except TemplateUnusable:
+                continue
+        return template.render(last, self.card.special_tokens, tools=tools)
 
     def _count(self, text: str, *, with_added: bool, enough: int) -> int:
         most = most_tokens(self.card, len(text.encode()))

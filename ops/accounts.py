@@ -1,48 +1,30 @@
-"""`celery -A workers users ...` and `celery -A workers keys ...`: accounts and API keys, for operators."""
+"""`celery -A workers users ...`: accounts, for operators."""
 
-import functools
 import re
 import secrets
 import sys
-from collections.abc import Callable
-from typing import Any
 
 import click
-import redis
 
-from app.accounts import Account, Accounts, Role
-from app.errors import TandemError
+from app.accounts import Accounts, Role
 from app.passwords import hashed
-from app.settings import Settings
-from app.store import open_redis
+from ops.operator_command import no_account, with_accounts
 
 _USERNAME = re.compile(r"[a-z0-9][a-z0-9._@-]{0,99}")
 _SHORTEST_PASSWORD = 8
 _LONGEST_PASSWORD = 1000  # as much as a login takes
 
-
-def with_accounts(command: Callable[..., None]) -> Callable[..., None]:
-    """Hand a command the accounts of the app that `-A` names; show errors as one line."""
-    @click.pass_context
-    @functools.wraps(command)
-    def wrapped(context: click.Context, *args: Any, **kwargs: Any) -> None:
-        settings: Settings = context.obj.app.tandem_settings
-        try:
-            command(Accounts(open_redis(settings)), *args, **kwargs)
-        except (TandemError, redis.exceptions.RedisError, OSError) as exc:
-            raise click.ClickException(str(exc)) from exc
-
-    return wrapped
+_ROLES = click.Choice([role.value for role in Role])
 
 
 @click.group(name="users")
 def users() -> None:
-    """Accounts: add, list, password, remove."""
+    """Accounts: add, list, password, role, disable, enable, remove."""
 
 
 @users.command("add")
 @click.argument("username")
-@click.option("--role", type=click.Choice([role.value for role in Role]), default=Role.USER.value, show_default=True)
+@click.option("--role", type=_ROLES, default=Role.USER.value, show_default=True)
 @click.option("--password-stdin", is_flag=True, help="Read the password from standard input; else one is made and shown.")
 @with_accounts
 def add_user(accounts: Accounts, username: str, role: str, password_stdin: bool) -> None:
@@ -61,7 +43,8 @@ def add_user(accounts: Accounts, username: str, role: str, password_stdin: bool)
 def list_users(accounts: Accounts) -> None:
     """List the accounts."""
     for account in accounts.all():
-        click.echo(f"{account.username:30} {account.role.value:10} {account.id}")
+        state = "" if account.disabled_ms is None else "  disabled"
+        click.echo(f"{account.username:30} {account.role.value:10} {account.id}{state}")
 
 
 @users.command("password")
@@ -69,63 +52,52 @@ def list_users(accounts: Accounts) -> None:
 @click.option("--password-stdin", is_flag=True, help="Read the password from standard input; else one is made and shown.")
 @with_accounts
 def change_password(accounts: Accounts, username: str, password_stdin: bool) -> None:
-    """Give an account a new password."""
+    """Give an account a new password. It is logged out everywhere; its API keys go on."""
     password = _password(password_stdin)
     if not accounts.set_password(username, hashed(password)):
-        raise click.ClickException(f"there is no account '{username}'; `users list` shows them")
+        raise no_account(username)
     click.echo(f"changed the password of {username}" + ("" if password_stdin else f": {password}"))
+
+
+@users.command("role")
+@click.argument("username")
+@click.argument("role", type=_ROLES)
+@with_accounts
+def change_role(accounts: Accounts, username: str, role: str) -> None:
+    """Give an account another role. It holds at once, for tokens and keys that are in use, too."""
+    if not accounts.set_role(username, Role(role)):
+        raise no_account(username)
+    click.echo(f"{username} has the role {role}")
+
+
+@users.command("disable")
+@click.argument("username")
+@with_accounts
+def disable_user(accounts: Accounts, username: str) -> None:
+    """Let nobody use an account: no login, no token, no key. Its jobs run on, and `users enable` brings it back."""
+    if not accounts.disable(username):
+        raise no_account(username)
+    click.echo(f"disabled {username}")
+
+
+@users.command("enable")
+@click.argument("username")
+@with_accounts
+def enable_user(accounts: Accounts, username: str) -> None:
+    """Let a disabled account log in again; its API keys work again, too."""
+    if not accounts.enable(username):
+        raise no_account(username)
+    click.echo(f"enabled {username}")
 
 
 @users.command("remove")
 @click.argument("username")
 @with_accounts
 def remove_user(accounts: Accounts, username: str) -> None:
-    """Delete an account and its API keys. Its jobs run on; its tokens last until they expire."""
+    """Delete an account; its tokens and API keys end with it. Its jobs run on."""
     if not accounts.remove(username):
-        raise click.ClickException(f"there is no account '{username}'; `users list` shows them")
+        raise no_account(username)
     click.echo(f"removed {username}")
-
-
-@click.group(name="keys")
-def keys() -> None:
-    """API keys: add, list, revoke."""
-
-
-@keys.command("add")
-@click.argument("username")
-@click.option("--name", default="default", show_default=True, help="What the key is for.")
-@with_accounts
-def add_key(accounts: Accounts, username: str, name: str) -> None:
-    """Make an API key for an account; the key is shown this once."""
-    text, key = accounts.add_key(_account(accounts, username), name)
-    click.echo(f"key {key.id} ({name}) for {username}, shown this once:", err=True)
-    click.echo(text)
-
-
-@keys.command("list")
-@click.argument("username", required=False)
-@with_accounts
-def list_keys(accounts: Accounts, username: str | None) -> None:
-    """List API keys, of one account or of all."""
-    for key in accounts.keys(username):
-        click.echo(f"{key.id}  {key.username:30} {key.name}")
-
-
-@keys.command("revoke")
-@click.argument("key_id")
-@with_accounts
-def revoke_key(accounts: Accounts, key_id: str) -> None:
-    """Delete an API key by its id; gateways refuse it within seconds."""
-    if not accounts.revoke_key(key_id):
-        raise click.ClickException(f"there is no key '{key_id}'; `keys list` shows them")
-    click.echo(f"revoked {key_id}")
-
-
-def _account(accounts: Accounts, username: str) -> Account:
-    account = accounts.find(username)
-    if account is None:
-        raise click.ClickException(f"there is no account '{username}'; `users list` shows them")
-    return account
 
 
 def _password(from_stdin: bool) -> str:

@@ -16,9 +16,11 @@ class Caller:
 
     def __init__(self, address: str, key: str = "") -> None:
         self.address = address
+        self.username = ""
+        self.credentials = f"Bearer {key}" if key else ""
         self._session = requests.Session()
         if key:
-            self._session.headers["Authorization"] = f"Bearer {key}"
+            self._session.headers["Authorization"] = self.credentials
 
     @classmethod
     def fresh(cls, stack: Sandbox, role: str = "user") -> "Caller":
@@ -28,7 +30,9 @@ class Caller:
         assert added.returncode == 0, added.stderr
         key = stack.celery("keys", "add", name)
         assert key.returncode == 0, key.stderr
-        return cls(stack.report()["entry"], key.stdout.strip())
+        one = cls(stack.report()["entry"], key.stdout.strip())
+        one.username = name
+        return one
 
     def __enter__(self) -> "Caller":
         return self

@@ -8,11 +8,14 @@ from pathlib import Path
 import pytest
 import redis
 
+from app.announcements import Announcements
 from app.ledger import Ledger
 from app.settings import Settings
+from app.streams import Streams
 from ops import embedded_redis
 from ops.embedded_redis import EmbeddedRedis
 from ops.sandbox import Sandbox
+from ops.waiting import wait_until
 from tests.caller import Caller
 
 
@@ -56,7 +59,8 @@ def ledger(client: redis.Redis, settings: Settings) -> Ledger:
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
     """Two servers with their gateways, five pinned workers each, Redis and Flower; shared, so tests leave it running. In
     the end its books must balance."""
-    sandbox = Sandbox.lay(tmp_path_factory.mktemp("stack"))
+    # all tests fail to log in from the same address, on which their webhooks' receivers are, too
+    sandbox = Sandbox.lay(tmp_path_factory.mktemp("stack"), login_address_attempts="1000000", webhook_private="true")
     sandbox.up()
     yield sandbox
     audit = sandbox.celery("audit")
@@ -77,3 +81,20 @@ def stranger(stack: Sandbox) -> Iterator[Caller]:
     """Another caller: an ordinary account of its own, fresh for each test."""
     with Caller.fresh(stack) as one:
         yield one
+
+
+@pytest.fixture
+def streams(client: redis.Redis, settings: Settings) -> Iterator[Streams]:
+    """What tells this process's followers what jobs say."""
+    streaming = Streams(settings)
+    yield streaming
+    streaming.close()
+    wait_until(lambda: client.pubsub_numsub("said")[0][1] == 0, timeout_s=10, what="the hearing to end")
+
+
+@pytest.fixture
+def announcements(ledger: Ledger, settings: Settings) -> Iterator[Announcements]:
+    """What tells this process's waiters of jobs' ends."""
+    announcing = Announcements(settings)
+    yield announcing
+    announcing.stop()

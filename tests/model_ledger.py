@@ -9,9 +9,12 @@ from dataclasses import dataclass, field
 
 import redis
 
-from app.job import LANE_HANDICAP_MS, NewJob, Service, State, new_job_id
+from app.job import Lane, NewJob, Service, State, new_job_id
 from app.ledger import Claim, Ledger, Piece, Place, Saying, Settled, Submitted, new_owner
 from app.settings import Settings
+
+#: How far a job of a lane moves its flow on.
+LANE_COST = {Lane.INTERACTIVE: 1_000_000, Lane.STANDARD: 10_000_000, Lane.BATCH: 100_000_000}
 
 PLACE = Place(worker="model@server-1", server="server-1", processor="P2")
 
@@ -41,6 +44,7 @@ class ModelJob:
 
     new: NewJob
     created_ms: int
+    tag: int  # its place in the fair order
     state: State = State.QUEUED
     attempt: int = 0
     errors: int = 0
@@ -56,7 +60,11 @@ class ModelJob:
 
     @property
     def order(self) -> tuple[int, str]:
-        return self.created_ms + LANE_HANDICAP_MS[self.new.lane], self.new.id
+        return self.tag, self.new.id
+
+    @property
+    def flow(self) -> tuple[Service, str, Lane]:
+        return self.new.service, self.new.tenant, self.new.lane
 
     @property
     def deadline_ms(self) -> int | None:
@@ -81,6 +89,8 @@ class ModelLedger:
     keys: dict[tuple[str, str], tuple[str, str]] = field(default_factory=dict)  # tenant, key -> id, digest
     counts: Counter[str] = field(default_factory=Counter)
     takes: dict[str, str] = field(default_factory=dict)  # owner -> id
+    virtual_times: Counter[Service] = field(default_factory=Counter)
+    flows: Counter[tuple[Service, str, Lane]] = field(default_factory=Counter)  # the tag of the last job of each
 
     def submit(self, new: NewJob) -> tuple[Submitted, str]:
         if new.id in self.jobs:
@@ -89,7 +99,9 @@ class ModelLedger:
             held = self.keys.setdefault((new.tenant, new.idempotency_key), (new.id, new.digest))
             if held[0] != new.id:
                 return (Submitted.REPLAYED if held[1] == new.digest else Submitted.MISMATCH), held[0]
-        self.jobs[new.id] = ModelJob(new=new, created_ms=self.now_ms)
+        flow = (new.service, new.tenant, new.lane)
+        self.flows[flow] = max(self.flows[flow], self.virtual_times[new.service]) + LANE_COST[new.lane]
+        self.jobs[new.id] = ModelJob(new=new, created_ms=self.now_ms, tag=self.flows[flow])
         self.counts["accepted"] += 1
         return Submitted.ACCEPTED, new.id
 
@@ -103,12 +115,13 @@ class ModelLedger:
                 return job.state
             job.state, job.owner, job.attempt, job.said = State.RUNNING, owner, job.attempt + 1, []
             job.lease_ms = self._lease_end()
+            self.virtual_times[job.new.service] = max(self.virtual_times[job.new.service], job.tag)
         elif job.state is not State.RUNNING or job.owner != owner:
             self.counts["claims_refused"] += job.state is State.RUNNING
             return job.state
         return Claim(id=job_id, owner=owner, attempt=job.attempt, errors=job.errors, task=job.new.task,
                      tenant=job.new.tenant, input=job.new.input, created_ms=job.created_ms,
-                     deadline_ms=job.deadline_ms, trace=job.new.trace)
+                     deadline_ms=job.deadline_ms, trace=job.new.trace, lane=job.new.lane)
 
     def take(self, service: Service, owner: str) -> Claim | None:
         if owner not in self.takes:
@@ -233,6 +246,8 @@ class ModelLedger:
         self._end(job, State.CANCELLED if job.attempt else State.EXPIRED)
 
     def _end(self, job: ModelJob, state: State) -> None:
+        if job.state is State.QUEUED and not job.attempt:  # it never ran: its flow need not wait for it
+            self.flows[job.flow] -= LANE_COST[job.new.lane]
         job.state, job.owner, job.ready_ms, job.finished_ms = state, None, None, self.now_ms
         self.counts[state.value] += 1
 

@@ -5,8 +5,9 @@ import time
 import pytest
 import redis
 
-from app.accounts import KEY_PREFIX, Account, Accounts, ApiKey, Role
+from app.accounts import KEY_PREFIX, Account, Accounts, ApiKey, Role, Scope
 from app.errors import InvalidInput
+from ops.waiting import wait_until
 from tests.model_ledger import everything
 
 
@@ -70,6 +71,25 @@ def test_a_new_password_replaces_the_old_one_and_nothing_else(accounts: Accounts
     assert after is not None
     assert after.password_hash == "new"
     assert (after.id, after.role, after.created_ms) == (before.id, before.role, before.created_ms)
+    assert after.version > before.version
+
+
+def test_a_disabled_account_says_so_until_it_is_enabled(accounts: Accounts) -> None:
+    before = accounts.add("ann", Role.USER, "hash")
+
+    assert accounts.disable("ann")
+    disabled = accounts.find("ann")
+    assert disabled is not None
+    assert disabled.disabled_ms is not None
+    assert accounts.enable("ann")
+    enabled = accounts.find("ann")
+    assert enabled is not None
+    assert (enabled.disabled_ms, enabled.id, enabled.password_hash) == (None, before.id, "hash")
+
+
+def test_what_is_changed_of_an_account_that_is_not_there_makes_none(accounts: Accounts, client: redis.Redis) -> None:
+    assert not any((accounts.set_role("ann", Role.USER), accounts.disable("ann"), accounts.enable("ann")))
+    assert everything(client) == {}
 
 
 def test_a_removed_account_is_gone_with_its_keys_and_leaves_nothing(accounts: Accounts, client: redis.Redis) -> None:
@@ -116,7 +136,8 @@ def test_a_key_stands_for_its_account(accounts: Accounts, ann: Account) -> None:
     text, key = accounts.add_key(ann, "laptop")
 
     assert accounts.find_key(text) == key
-    assert key == ApiKey(id=key.id, account_id=ann.id, username="ann", role=Role.OPERATOR, name="laptop")
+    assert key == ApiKey(id=key.id, account_id=ann.id, username="ann", role=Role.OPERATOR, name="laptop",
+                         scopes=frozenset(Scope), created_ms=key.created_ms)
 
 
 def test_keys_are_long_random_and_known_by_their_prefix(accounts: Accounts, ann: Account) -> None:
@@ -165,3 +186,86 @@ def test_a_text_that_is_no_key_finds_nothing(accounts: Accounts, ann: Account, t
     accounts.add_key(ann, "laptop")
 
     assert accounts.find_key(text) is None
+
+
+# -- what a key may do, and until when
+
+
+def test_a_key_has_the_scopes_that_it_was_made_with(accounts: Accounts, ann: Account) -> None:
+    text, key = accounts.add_key(ann, "reader", scopes=[Scope.JOBS_READ, Scope.EVENTS])
+
+    assert key.scopes == {Scope.JOBS_READ, Scope.EVENTS}
+    assert accounts.find_key(text) == key
+
+
+def test_a_key_of_a_user_has_all_scopes_but_the_operators(accounts: Accounts) -> None:
+    text, _ = accounts.add_key(accounts.add("bob", Role.USER, "hash"), "phone")
+
+    found = accounts.find_key(text)
+    assert found is not None
+    assert found.scopes == set(Scope) - {Scope.OPERATE}
+
+
+def test_a_scope_that_the_role_does_not_allow_is_refused_and_no_key_made(accounts: Accounts) -> None:
+    bob = accounts.add("bob", Role.USER, "hash")
+
+    with pytest.raises(InvalidInput, match="the role user of 'bob' does not allow the scope operate; it allows chat, "):
+        accounts.add_key(bob, "phone", scopes=[Scope.JOBS_READ, Scope.OPERATE])
+    assert accounts.keys() == []
+
+
+def test_a_key_loses_what_its_accounts_new_role_does_not_allow_and_gets_it_back(accounts: Accounts, ann: Account) -> None:
+    text, _ = accounts.add_key(ann, "laptop", scopes=[Scope.OPERATE, Scope.CHAT])
+
+    def scopes() -> set[Scope]:
+        found = accounts.find_key(text)
+        assert found is not None
+        return set(found.scopes)
+
+    accounts.set_role("ann", Role.USER)
+    assert scopes() == {Scope.CHAT}
+    accounts.set_role("ann", Role.OPERATOR)
+    assert scopes() == {Scope.OPERATE, Scope.CHAT}
+
+
+def test_a_key_made_before_there_were_scopes_has_what_the_role_allows(
+        accounts: Accounts, ann: Account, client: redis.Redis) -> None:
+    text, key = accounts.add_key(ann, "old", scopes=[])
+    client.hdel(client.hget("apikeys", key.id), "scopes")
+
+    found = accounts.find_key(text)
+    assert found is not None
+    assert found.scopes == set(Scope)
+
+
+def test_an_expired_key_stands_for_nothing_and_is_still_listed(accounts: Accounts, ann: Account) -> None:
+    text, _ = accounts.add_key(ann, "short", life_s=0.001)
+    lasting, _ = accounts.add_key(ann, "lasting", life_s=3600)
+    wait_until(lambda: accounts.find_key(text) is None, timeout_s=5, what="the key to expire")
+
+    assert accounts.find_key(lasting) is not None
+    assert {key.name: key.has_expired() for key in accounts.keys("ann")} == {"short": True, "lasting": False}
+
+
+def test_the_time_of_a_keys_last_use_is_noted_and_a_revoked_key_is_not_brought_back_by_it(
+        accounts: Accounts, ann: Account, client: redis.Redis) -> None:
+    text, key = accounts.add_key(ann, "laptop")
+    assert [each.used_ms for each in accounts.keys("ann")] == [None]
+
+    accounts.find_key(text)
+
+    (used,) = [each.used_ms for each in accounts.keys("ann")]
+    assert used is not None
+    assert used >= key.created_ms - 1000
+    accounts.revoke_key(key.id)
+    assert accounts.find_key(text) is None
+    assert not list(client.scan_iter(match="apikey:*"))
+
+
+def test_the_keys_of_a_disabled_account_rest_until_it_is_enabled(accounts: Accounts, ann: Account) -> None:
+    text, key = accounts.add_key(ann, "laptop")
+
+    accounts.disable("ann")
+    assert accounts.find_key(text) is None
+    accounts.enable("ann")
+    assert accounts.find_key(text) == key

@@ -1,7 +1,5 @@
 """Those who follow a job read what it says as it says it, and its end: nothing twice, nothing missing, from anywhere on."""
 
-import threading
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -10,74 +8,17 @@ import redis
 
 from app.announcements import Announcements
 from app.following import Following
-from app.job import Service, State, model_part
-from app.ledger import Claim, Ending, Ledger, Piece, Saying, Voice, new_owner
+from app.job import Service, model_part
+from app.ledger import Claim, Ledger, Piece, Saying, Voice, new_owner
 from app.settings import Settings
 from app.store import open_redis
 from app.streams import Streams
-from app.transcript import Event, Mark
+from app.transcript import Mark
 from ops.embedded_redis import free_port, start
 from ops.sandbox import kill
 from ops.waiting import wait_until
+from tests.follower import SOON_S, Follower, say, succeed
 from tests.model_ledger import PLACE, a_job, a_running_job
-
-SOON_S = 10.0  # below the 15 s after which a follower looks by himself
-
-
-@pytest.fixture
-def streams(client: redis.Redis, settings: Settings) -> Iterator[Streams]:
-    streaming = Streams(settings)
-    yield streaming
-    streaming.close()
-    wait_until(lambda: client.pubsub_numsub("said")[0][1] == 0, timeout_s=SOON_S, what="the hearing to end")
-
-
-@pytest.fixture
-def announcements(ledger: Ledger, settings: Settings) -> Iterator[Announcements]:
-    announcing = Announcements(settings)
-    yield announcing
-    announcing.stop()
-
-
-def say(ledger: Ledger, claim: Claim, position: int, text: str, voice: Voice = Voice.CONTENT) -> None:
-    assert ledger.say([Saying(claim, Piece(claim.attempt, position, voice, text))]) == [True]
-
-
-def succeed(ledger: Ledger, claim: Claim, text: str) -> None:
-    ledger.settle(claim, State.SUCCEEDED, Ending(result=b'{"text": "%s"}' % text.encode()))
-
-
-class Follower:
-    """Reads a job's events on a thread, as a gateway does for a caller."""
-
-    def __init__(self, job_id: str, ledger: Ledger, streams: Streams, announcements: Announcements,
-                 mark: Mark | None = None) -> None:
-        self.seen: list[Event] = []
-        self._following = Following(job_id, "ann", ledger=ledger, mark=mark)
-        self.seen += self._following.begin()
-        self._thread = threading.Thread(target=self._read, args=(streams, announcements), daemon=True)
-        self._thread.start()
-
-    def _read(self, streams: Streams, announcements: Announcements) -> None:
-        for events in self._following.events(streams, announcements):
-            self.seen += events
-
-    @property
-    def text(self) -> str:
-        tokens = [event.data for event in self.seen if event.name == "token"]
-        return "".join(token["text"] for token in tokens if isinstance(token, dict))
-
-    @property
-    def names(self) -> list[str]:
-        return [event.name for event in self.seen]
-
-    def reads(self, text: str) -> None:
-        wait_until(lambda: self.text == text, timeout_s=SOON_S, what=f"'{text}' to be read", every_s=0.005)
-
-    def ends(self) -> None:
-        self._thread.join(SOON_S)
-        assert not self._thread.is_alive()
-
 
 # -- followers
 

@@ -12,7 +12,7 @@ from ops.waiting import wait_until
 from tests.caller import Caller
 
 PASSWORD = "long enough"
-SOON_S = 15  # a gateway believes a key for some seconds
+SOON_S = 2  # less than a gateway believes a key unheard
 
 
 @pytest.fixture
@@ -93,8 +93,15 @@ def test_a_name_that_was_removed_and_added_again_is_another_account(stack: Sandb
     ("users add LONG", "", 2, "100 at most"),
     ("users password NEW", "", 1, "there is no account 'NEW'; `users list` shows them"),
     ("users remove NEW", "", 1, "there is no account 'NEW'; `users list` shows them"),
+    ("users role NEW user", "", 1, "there is no account 'NEW'; `users list` shows them"),
+    ("users role TAKEN god", "", 2, "'god' is not one of 'user', 'operator'"),
+    ("users disable NEW", "", 1, "there is no account 'NEW'; `users list` shows them"),
+    ("users enable NEW", "", 1, "there is no account 'NEW'; `users list` shows them"),
+    ("keys add TAKEN --scopes jobs:read,god", "", 2, "'god' is not one of jobs:read, jobs:write, chat, events, operate"),
+    ("keys add TAKEN --scopes operate", "", 1, "the role user of 'TAKEN' does not allow the scope operate"),
+    ("keys add TAKEN --expires-days 0", "", 2, "0.0 is not in the range"),
     ("keys add NEW", "", 1, "there is no account 'NEW'; `users list` shows them"),
-    ("keys revoke NEW", "", 1, "there is no key 'NEW'; `keys list` shows them")], ids=range(10))
+    ("keys revoke NEW", "", 1, "there is no key 'NEW'; `keys list` shows them")], ids=range(17))
 def test_a_command_that_cannot_be_done_says_why_and_changes_nothing(
         stack: Sandbox, nobody: Caller, name: str, taken: str, arguments: str, stdin: str, code: int, words: str) -> None:
     named = {"NEW": name, "TAKEN": taken, "LONG": "a" * 101}
@@ -109,6 +116,35 @@ def test_a_command_that_cannot_be_done_says_why_and_changes_nothing(
     assert (client.smembers("accounts"), client.hgetall("apikeys"), client.hgetall(f"account:{taken}")) == before
 
 
+def test_a_disabled_account_is_let_in_nowhere_until_it_is_enabled(stack: Sandbox, nobody: Caller, name: str) -> None:
+    run(stack, "users", "add", name, "--password-stdin", stdin=f"{PASSWORD}\n")
+    key = run(stack, "keys", "add", name).strip()
+    with Caller(nobody.address, key) as caller:
+        assert caller.call("GET", "/v1/jobs/1").status_code == 404
+
+        assert run(stack, "users", "disable", name) == f"disabled {name}\n"
+        assert re.search(rf"^{re.escape(name)} +user +[0-9a-f-]{{36}}  disabled$", run(stack, "users", "list"),
+                         re.MULTILINE)
+        assert not logs_in(nobody, name, PASSWORD)
+        assert caller.call("GET", "/v1/jobs/1").status_code == 401
+
+        assert run(stack, "users", "enable", name) == f"enabled {name}\n"
+        assert logs_in(nobody, name, PASSWORD)
+        assert caller.call("GET", "/v1/jobs/1").status_code == 404
+
+
+def test_scopes_times_and_roles_are_listed_and_hold(stack: Sandbox, nobody: Caller, name: str) -> None:
+    run(stack, "users", "add", name)
+    assert run(stack, "users", "role", name, "operator") == f"{name} has the role operator\n"
+    text = run(stack, "keys", "add", name, "--scopes", "operate,events", "--expires-days", "1").strip()
+    with Caller(nobody.address, text) as watcher:
+        assert watcher.call("GET", "/v1/status").status_code == 200
+        assert watcher.call("GET", "/v1/jobs/1").status_code == 403
+    moment = r"\d{4}-\d\d-\d\d \d\d:\d\dZ"
+    assert re.search(rf" default +expires {moment} +used {moment} +events,operate$", run(stack, "keys", "list", name),
+                     re.MULTILINE)
+
+
 # -- keys
 
 
@@ -118,7 +154,8 @@ def test_a_key_acts_for_its_account_until_it_is_revoked(stack: Sandbox, nobody: 
     (key_id,) = re.findall(rf"^key (\w+) \(laptop\) for {taken}, shown this once:$", added.stderr, re.MULTILINE)
     assert re.fullmatch(r"tk_[\w-]{43}", key)
     listed = run(stack, "keys", "list", taken)
-    assert re.search(rf"^{key_id} +{taken} +laptop$", listed, re.MULTILINE)
+    assert re.search(rf"^{key_id} +{taken} +laptop +does not expire +never used +chat,events,jobs:read,jobs:write$", listed,
+                     re.MULTILINE)
     assert len(listed.splitlines()) == 2
     assert key not in listed
     client = stack.client()
@@ -134,7 +171,7 @@ def test_a_key_acts_for_its_account_until_it_is_revoked(stack: Sandbox, nobody: 
         wait_until(lambda: caller.call("GET", f"/v1/jobs/{job['id']}").status_code == 401, timeout_s=SOON_S,
                    what="the gateways to refuse the revoked key")
         assert caller.call("GET", f"/v1/jobs/{job['id']}").json()["detail"] == (
-            "the API key is not known; it may have been revoked")
+            "the API key is not known; it may have been revoked or have expired")
         assert same.job(job["id"]) == job
 
 

@@ -5,15 +5,20 @@ import hashlib
 import hmac
 import json
 import time
+import uuid
 from collections.abc import Callable
 from typing import Any
 
 import jwt
 import pytest
 import requests
+from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from app.keyring import Keyring, load_keyring
+from app.accounts import Accounts, Role
+from app.keyring import load_keyring
+from app.sessions import Sessions
+from app.signing_keys import SigningKey, SigningKeys
 from ops.sandbox import Sandbox
 from ops.waiting import wait_until
 from tests.caller import Caller
@@ -21,21 +26,39 @@ from tests.caller import Caller
 PROTECTED = [("POST", "/v1/jobs"), ("GET", "/v1/jobs/1"), ("DELETE", "/v1/jobs/1"), ("POST", "/v1/jobs/1/cancel"),
              ("GET", "/v1/status")]
 
-Forger = Callable[[Keyring, dict[str, Any]], str]
+EXPIRED = "the access token has expired; get another with POST /v1/auth/refresh, or log in again"
+
+Forger = Callable[[SigningKey, dict[str, Any]], str]
 
 
 @pytest.fixture(scope="module")
-def keyring(stack: Sandbox) -> Keyring:
-    """The secrets of the stack, to forge with."""
-    return load_keyring(stack.folder / "var")
+def key(stack: Sandbox) -> SigningKey:
+    """The key that the stack signs with, to forge with."""
+    return SigningKeys(stack.client(), load_keyring(stack.folder / "var"), token_life_s=900).signing()
+
+
+@pytest.fixture(scope="module")
+def begin(stack: Sandbox) -> Callable[[Role], dict[str, Any]]:
+    """Makes an account with a session; gives the claims of a token for it, as the gateway makes them."""
+    def begun(role: Role) -> dict[str, Any]:
+        name, now = f"f{uuid.uuid4().hex[:12]}", int(time.time())
+        account = Accounts(stack.client()).add(name, role, "no password fits")
+        session = Sessions(stack.client(), life_s=900).begin(name, account.id, version=account.version)
+        assert session is not None
+        return {"iss": "tandem", "aud": "tandem", "sub": account.id, "type": "access", "jti": "1", "fresh": False,
+                "iat": now, "exp": now + 900, "username": name, "role": role.value, "sid": session[0].sid}
+
+    return begun
 
 
 @pytest.fixture
-def claims() -> dict[str, Any]:
-    """The claims of a token as the gateway makes them, for an operator nobody made."""
-    now = int(time.time())
-    return {"iss": "tandem", "aud": "tandem", "sub": "nobody", "type": "access", "jti": "1", "fresh": False, "iat": now,
-            "exp": now + 900, "username": "nobody", "role": "operator"}
+def claims(begin: Callable[[Role], dict[str, Any]]) -> dict[str, Any]:
+    """The claims of an operator's token."""
+    return begin(Role.OPERATOR)
+
+
+def signed(key: SigningKey, claims: dict[str, Any], **headers: Any) -> str:
+    return jwt.encode(claims, key.private, "EdDSA", headers={"kid": key.kid, **headers})
 
 
 def asked_with(caller: Caller, authorization: str | None) -> requests.Response:
@@ -90,30 +113,41 @@ def test_a_key_is_good_only_as_it_was_given(caller: Caller, stack: Sandbox) -> N
 
 
 def test_a_token_signed_with_our_key_is_good_so_the_forgeries_below_differ_only_where_they_say(
-        caller: Caller, keyring: Keyring, claims: dict[str, Any]) -> None:
-    token = jwt.encode(claims, keyring.private_pem, "EdDSA")
+        caller: Caller, key: SigningKey, claims: dict[str, Any]) -> None:
+    token = signed(key, claims)
 
     assert asked_with(caller, f"Bearer {token}").status_code == 200
 
 
 FORGERIES: dict[str, Forger] = {
-    "signed by another key": lambda _, claims: jwt.encode(claims, Ed25519PrivateKey.generate(), "EdDSA"),
-    "not signed": lambda _, claims: jwt.encode(claims, None, "none"),
-    "not signed, in other letters": lambda _, claims: by_hand({"alg": "nOnE"}, claims, lambda _: b""),
-    "said to be EdDSA, without a signature": lambda _, claims: by_hand({"alg": "EdDSA"}, claims, lambda _: b""),
-    "HS256 with our public key": lambda keyring, claims: by_hand(
-        {"alg": "HS256", "typ": "JWT"}, claims,
-        lambda signed: hmac.new(keyring.public_pem.encode(), signed, hashlib.sha256).digest()),
-    "HS256 with nothing": lambda _, claims: by_hand(
-        {"alg": "HS256"}, claims, lambda signed: hmac.new(b"", signed, hashlib.sha256).digest()),
+    "signed by another key": lambda key, claims: jwt.encode(
+        claims, Ed25519PrivateKey.generate(), "EdDSA", headers={"kid": key.kid}),
+    "signed by another key, under its own name": lambda _, claims: jwt.encode(
+        claims, Ed25519PrivateKey.generate(), "EdDSA", headers={"kid": "mine"}),
+    "without the name of a key": lambda key, claims: jwt.encode(claims, key.private, "EdDSA"),
+    "with a list for the name of a key": lambda key, claims: by_hand(
+        {"alg": "EdDSA", "kid": [key.kid]}, claims, key.private.sign),
+    "not signed": lambda key, claims: jwt.encode(claims, None, "none", headers={"kid": key.kid}),
+    "not signed, in other letters": lambda key, claims: by_hand({"alg": "nOnE", "kid": key.kid}, claims, lambda _: b""),
+    "said to be EdDSA, without a signature": lambda key, claims: by_hand(
+        {"alg": "EdDSA", "kid": key.kid}, claims, lambda _: b""),
+    "HS256 with our public key": lambda key, claims: by_hand(
+        {"alg": "HS256", "typ": "JWT", "kid": key.kid}, claims,
+        lambda signed: hmac.new(_pem(key), signed, hashlib.sha256).digest()),
+    "HS256 with nothing": lambda key, claims: by_hand(
+        {"alg": "HS256", "kid": key.kid}, claims, lambda signed: hmac.new(b"", signed, hashlib.sha256).digest()),
     "with a key of its own in the header": lambda _, claims: jwt.encode(
         claims, Ed25519PrivateKey.generate(), "EdDSA", headers={"kid": "../../dev/null", "jku": "http://127.0.0.1/"}),
-    "with other claims under our signature": lambda keyring, claims: _swapped(keyring, claims),
-    "of another issuer": lambda keyring, claims: jwt.encode(claims | {"iss": "else"}, keyring.private_pem, "EdDSA"),
-    "for another audience": lambda keyring, claims: jwt.encode(claims | {"aud": "else"}, keyring.private_pem, "EdDSA"),
-    "for refreshing": lambda keyring, claims: jwt.encode(claims | {"type": "refresh"}, keyring.private_pem, "EdDSA"),
-    "without a username": lambda keyring, claims: jwt.encode(
-        {name: value for name, value in claims.items() if name != "username"}, keyring.private_pem, "EdDSA"),
+    "with other claims under our signature": lambda key, claims: _swapped(key, claims),
+    "of another issuer": lambda key, claims: signed(key, claims | {"iss": "else"}),
+    "for another audience": lambda key, claims: signed(key, claims | {"aud": "else"}),
+    "for nobody's ears": lambda key, claims: signed(key, _without(claims, "aud")),
+    "for refreshing": lambda key, claims: signed(key, claims | {"type": "refresh"}),
+    "without a session": lambda key, claims: signed(key, _without(claims, "sid")),
+    "of a session that is not there": lambda key, claims: signed(key, claims | {"sid": "0" * 32}),
+    "of a session that is a list": lambda key, claims: signed(key, claims | {"sid": [claims["sid"]]}),
+    "of somebody else's session": lambda key, claims: signed(key, claims | {"sub": "somebody else"}),
+    "that never expires": lambda key, claims: signed(key, _without(claims, "exp")),
     "with a header that is a list": lambda _, claims: by_hand([], claims, lambda _: b"x"),
     "with claims that are a list": lambda _, __: by_hand({"alg": "EdDSA"}, [], lambda _: b"x"),
     "with a header nested without end": lambda _, claims: by_hand(b"[" * 2000, claims, lambda _: b"x"),
@@ -121,35 +155,43 @@ FORGERIES: dict[str, Forger] = {
 }
 
 
-def _swapped(keyring: Keyring, claims: dict[str, Any]) -> str:
-    header, _, signature = jwt.encode(claims | {"role": "user"}, keyring.private_pem, "EdDSA").split(".")
+def _swapped(key: SigningKey, claims: dict[str, Any]) -> str:
+    header, _, signature = signed(key, claims | {"role": "user"}).split(".")
     return f"{header}.{encoded(claims).decode()}.{signature}"
+
+
+def _without(claims: dict[str, Any], name: str) -> dict[str, Any]:
+    return {each: value for each, value in claims.items() if each != name}
+
+
+def _pem(key: SigningKey) -> bytes:
+    return key.public.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
 
 
 @pytest.mark.parametrize("forger", FORGERIES.values(), ids=FORGERIES)
 def test_a_forged_token_is_refused(
-        caller: Caller, keyring: Keyring, claims: dict[str, Any], forger: Forger) -> None:
-    assert "log in again" in refused(asked_with(caller, f"Bearer {forger(keyring, claims)}"))
+        caller: Caller, key: SigningKey, claims: dict[str, Any], forger: Forger) -> None:
+    assert "log in again" in refused(asked_with(caller, f"Bearer {forger(key, claims)}"))
 
 
-def test_an_expired_token_is_refused_and_says_so(caller: Caller, keyring: Keyring, claims: dict[str, Any]) -> None:
-    token = jwt.encode(claims | {"iat": claims["iat"] - 901, "exp": claims["iat"] - 1}, keyring.private_pem, "EdDSA")
+def test_an_expired_token_is_refused_and_says_so(caller: Caller, key: SigningKey, claims: dict[str, Any]) -> None:
+    token = signed(key, claims | {"iat": claims["iat"] - 901, "exp": claims["iat"] - 1})
 
-    assert refused(asked_with(caller, f"Bearer {token}")) == "the access token has expired; log in again"
+    assert refused(asked_with(caller, f"Bearer {token}")) == EXPIRED
 
 
 def test_a_token_that_was_good_is_refused_once_it_has_expired(
-        caller: Caller, keyring: Keyring, claims: dict[str, Any]) -> None:
-    token = jwt.encode(claims | {"exp": int(time.time()) + 2}, keyring.private_pem, "EdDSA")
+        caller: Caller, key: SigningKey, claims: dict[str, Any]) -> None:
+    token = signed(key, claims | {"exp": int(time.time()) + 2})
     assert asked_with(caller, f"Bearer {token}").status_code == 200
 
     wait_until(lambda: asked_with(caller, f"Bearer {token}").status_code == 401, timeout_s=10, what="the token to expire")
-    assert refused(asked_with(caller, f"Bearer {token}")) == "the access token has expired; log in again"
+    assert refused(asked_with(caller, f"Bearer {token}")) == EXPIRED
 
 
 def test_a_token_signed_with_our_key_is_good_at_every_gateway(
-        stack: Sandbox, keyring: Keyring, claims: dict[str, Any]) -> None:
-    token = jwt.encode(claims, keyring.private_pem, "EdDSA")
+        stack: Sandbox, key: SigningKey, claims: dict[str, Any]) -> None:
+    token = signed(key, claims)
 
     for address in stack.report()["gateways"].values():
         with Caller(address, token) as one:
@@ -159,9 +201,9 @@ def test_a_token_signed_with_our_key_is_good_at_every_gateway(
 # -- roles
 
 
-def test_only_operators_are_told_the_state_of_the_system(
-        caller: Caller, keyring: Keyring, claims: dict[str, Any]) -> None:
-    token = jwt.encode(claims | {"role": "user"}, keyring.private_pem, "EdDSA")
+def test_only_operators_are_told_the_state_of_the_system_whatever_the_token_says(
+        caller: Caller, key: SigningKey, begin: Callable[[Role], dict[str, Any]]) -> None:
+    token = signed(key, begin(Role.USER) | {"role": "operator"})
 
     answer = asked_with(caller, f"Bearer {token}")
 

@@ -43,7 +43,7 @@ def test_a_good_password_gives_a_token_that_works_until_it_expires(nobody: Calle
     assert answer.status_code == 200
     assert answer.headers["Cache-Control"] == "no-store"
     given = answer.json()
-    assert set(given) == {"access_token", "token_type", "expires_in"}
+    assert set(given) == {"access_token", "refresh_token", "token_type", "expires_in"}
     assert (given["token_type"], given["expires_in"]) == ("Bearer", Settings().access_token_s)
     claims = jwt.decode(given["access_token"], options={"verify_signature": False})
     assert jwt.get_unverified_header(given["access_token"])["alg"] == "EdDSA"

@@ -16,7 +16,8 @@ from tests.caller import Caller
 METHODS = {"get", "put", "post", "delete", "options", "head", "patch", "trace"}
 OURS = {"get", "put", "post", "delete", "patch"}  # Flask answers HEAD and OPTIONS by itself
 
-KINDS = {"object": dict, "string": str, "null": type(None), "number": (int, float), "integer": int}
+KINDS = {"object": dict, "array": list, "string": str, "null": type(None), "number": (int, float), "integer": int,
+         "boolean": bool}
 
 SPECIMENS = {
     "queued": {"service": "model", "input": {"prompt": "[stall 100ms] hello"}, "lane": "batch"},
@@ -62,7 +63,8 @@ def resolve(document: dict[str, Any], reference: str) -> Any:
 
 def faults(document: dict[str, Any], schema: dict[str, Any], value: Any, at: str = "$") -> list[str]:
     """Say where a value is not what a schema asks for, as far as our answers' schemas ask."""
-    unknown = set(schema) - {"$ref", "anyOf", "type", "enum", "properties", "required", "title", "description", "default"}
+    unknown = set(schema) - {"$ref", "anyOf", "type", "enum", "properties", "additionalProperties", "items", "required",
+                             "title", "description", "default"}
     assert not unknown, f"teach this test the keywords {unknown}"
     if "$ref" in schema:
         return faults(document, resolve(document, schema["$ref"]), value, at)
@@ -71,8 +73,15 @@ def faults(document: dict[str, Any], schema: dict[str, Any], value: Any, at: str
         return [] if [] in tried else [fault for option in tried for fault in option]
     if "enum" in schema and value not in schema["enum"]:
         return [f"{at} is {value!r}, not one of {schema['enum']}"]
-    if "type" in schema and (not isinstance(value, KINDS[schema["type"]]) or isinstance(value, bool)):
+    if "type" in schema and (not isinstance(value, KINDS[schema["type"]])
+                             or isinstance(value, bool) != (schema["type"] == "boolean")):
         return [f"{at} is {value!r}, not of type {schema['type']}"]
+    if isinstance(value, list) and "items" in schema:
+        return [fault for index, each in enumerate(value)
+                for fault in faults(document, schema["items"], each, f"{at}[{index}]")]
+    if isinstance(value, dict) and isinstance(schema.get("additionalProperties"), dict):
+        return [fault for name, each in value.items()
+                for fault in faults(document, schema["additionalProperties"], each, f"{at}.{name}")]
     if not isinstance(value, dict) or "properties" not in schema:
         return []
     found = [f"{at}.{name} is missing" for name in schema.get("required", ()) if name not in value]
@@ -100,7 +109,21 @@ def test_every_reference_leads_somewhere_and_every_schema_is_used(document: dict
 
     for reference in references:
         assert isinstance(resolve(document, reference), dict)
-    assert {f"#/components/schemas/{name}" for name in document["components"]["schemas"]} == references
+    assert {f"#/components/{kind}/{name}" for kind in ("schemas", "headers")
+            for name in document["components"][kind]} == references
+
+
+def test_every_answer_documents_the_headers_that_go_with_it(document: dict[str, Any]) -> None:
+    asked = {"401": {"WWW-Authenticate"}, "429": {"Retry-After"}, "503": {"Retry-After"}, "304": {"ETag"}}
+    for path, method, operation in operations(document):
+        for status, response in operation["responses"].items():
+            assert {"X-Request-Id", *asked.get(status, ())} <= set(response["headers"]), f"{method} {path} {status}"
+
+
+def test_every_route_with_a_body_documents_what_bodies_can_be_refused_for(document: dict[str, Any]) -> None:
+    for path, method, operation in operations(document):
+        if "requestBody" in operation:
+            assert {"400", "408", "413", "415"} <= set(operation["responses"]), f"{method} {path}"
 
 
 def test_every_operation_has_a_name_of_its_own_a_summary_and_the_parameters_of_its_path(document: dict[str, Any]) -> None:
@@ -114,7 +137,7 @@ def test_every_operation_has_a_name_of_its_own_a_summary_and_the_parameters_of_i
         assert all(each["required"] for each in operation.get("parameters", ()) if each["in"] == "path")
         assert any(status.startswith("2") for status in operation["responses"])
         assert all(response["description"] for response in operation["responses"].values())
-        assert ("401" in operation["responses"]) == (operation.get("security") != [] or path == "/v1/auth/login")
+        assert operation.get("security") == [] or "401" in operation["responses"]
 
 
 def test_what_is_documented_is_what_is_served(document: dict[str, Any], tmp_path: Path) -> None:
@@ -187,7 +210,8 @@ def test_a_login_and_health_are_told_as_documented(caller: Caller, document: dic
     account = stack.report()["account"]
     for method, path, options in (
             ("post", "/v1/auth/login", {"json": account}), ("get", "/healthz", {}), ("get", "/readyz", {}),
-            ("get", "/v1/status", {})):
+            ("get", "/v1/status", {}), ("get", "/v1/jobs", {}), ("get", "/v1/jobs?ids=1", {})):
         answer = caller.call(method.upper(), path, **options)
         assert answer.status_code == 200
-        assert faults(document, told(document, path, method, 200, "application/json"), answer.json()) == []
+        schema = told(document, path.partition("?")[0], method, 200, "application/json")
+        assert faults(document, schema, answer.json()) == []

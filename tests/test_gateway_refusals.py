@@ -81,7 +81,7 @@ INVALID = {
     "an unknown member with a slash": (body(**{"a/b~c": 1}), "/a~1b~0c", "unknown field `a/b~c`"),
     "an unknown member of the input": (body({"prompt": "a", "n": 2}), "/input/n", "unknown field `n`"),
     "an unknown member of a message": (
-        body({"messages": [{"role": "user", "content": "a", "name": "b"}]}), "/input/messages/0/name", "`name`"),
+        body({"messages": [{"role": "user", "content": "a", "extra": "b"}]}), "/input/messages/0/extra", "`extra`"),
     "an unknown service": (body(service="mail"), "/service", "'mail'"),
     "a service of another type": (body(service=1), "/service", "got `int`"),
     "an unknown lane": (body(lane="fast"), "/lane", "'fast'"),
@@ -229,8 +229,8 @@ def test_a_path_that_serves_nothing_is_not_found_and_never_redirected(caller: Ca
 
 
 @pytest.mark.parametrize(("method", "path", "allowed"), [
-    ("GET", "/v1/jobs", {"POST"}), ("PUT", "/v1/jobs", {"POST"}), ("BREW", "/v1/jobs", {"POST"}),
-    ("PATCH", "/v1/jobs/1", {"GET", "HEAD", "DELETE"}), ("GET", "/v1/jobs/1/cancel", {"POST"}),
+    ("PUT", "/v1/jobs", {"GET", "HEAD", "POST"}), ("BREW", "/v1/jobs", {"GET", "HEAD", "POST"}),
+    ("PATCH", "/v1/jobs/1", {"GET", "HEAD", "PUT", "DELETE"}), ("GET", "/v1/jobs/1/cancel", {"POST"}),
     ("GET", "/v1/auth/login", {"POST"}), ("POST", "/v1/status", {"GET", "HEAD"}), ("DELETE", "/healthz", {"GET", "HEAD"})])
 def test_a_method_that_a_path_lacks_is_refused_with_those_it_has(
         caller: Caller, method: str, path: str, allowed: set[str]) -> None:

@@ -6,8 +6,9 @@ from multiprocessing import get_context
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
-import jwt
 import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -26,11 +27,10 @@ def meet(others: Barrier) -> None:
     _others = others
 
 
-def secrets_of(data_dir: Path) -> tuple[str, str]:
-    """Load the keyring at the same moment as the other processes; return its key and something that it sealed."""
+def secret_of(data_dir: Path) -> str:
+    """Load the keyring at the same moment as the other processes; return something that it sealed."""
     _others.wait(60)
-    keyring = load_keyring(data_dir)
-    return keyring.private_pem, keyring.seal(b"text")
+    return load_keyring(data_dir).seal(b"text")
 
 
 @pytest.fixture(scope="module")
@@ -43,8 +43,7 @@ def test_the_secrets_are_readable_by_their_owner_only(tmp_path: Path) -> None:
 
     folder = tmp_path / "var" / "secrets"
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
-    assert {path.name: stat.S_IMODE(path.stat().st_mode) for path in folder.iterdir()} == {
-        "token-key.pem": 0o600, "seal.key": 0o600}
+    assert {path.name: stat.S_IMODE(path.stat().st_mode) for path in folder.iterdir()} == {"seal.key": 0o600}
 
 
 def test_secrets_once_made_are_kept(tmp_path: Path) -> None:
@@ -53,30 +52,33 @@ def test_secrets_once_made_are_kept(tmp_path: Path) -> None:
 
     second = load_keyring(tmp_path)
 
-    assert (second.private_pem, second.public_pem) == (first.private_pem, first.public_pem)
     assert second.unseal(first.seal(b"text")) == b"text"
     assert {path: path.read_bytes() for path in (tmp_path / "secrets").iterdir()} == files
 
 
-def test_a_secret_that_is_missing_is_made_and_the_other_kept(tmp_path: Path) -> None:
-    first = load_keyring(tmp_path)
-    (tmp_path / "secrets" / "seal.key").unlink()
+def test_the_key_of_an_older_installation_is_found(tmp_path: Path) -> None:
+    assert load_keyring(tmp_path).first_key is None
+    key = Ed25519PrivateKey.generate()
+    (tmp_path / "secrets" / "token-key.pem").write_bytes(key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()))
 
-    assert load_keyring(tmp_path).private_pem == first.private_pem
+    found = load_keyring(tmp_path).first_key
+
+    assert found is not None
+    assert found.private_bytes_raw() == key.private_bytes_raw()
 
 
 def test_processes_that_start_at_once_all_get_the_same_secrets(tmp_path: Path) -> None:
     folders = [tmp_path / str(number) for number in range(ROUNDS)]
     spawn = get_context("spawn")
     with ProcessPoolExecutor(AT_ONCE, spawn, initializer=meet, initargs=(spawn.Barrier(AT_ONCE),)) as processes:
-        loaded = list(processes.map(secrets_of, [folder for folder in folders for _ in range(AT_ONCE)]))
+        loaded = list(processes.map(secret_of, [folder for folder in folders for _ in range(AT_ONCE)]))
 
     for folder in folders:
         keyring = load_keyring(folder)
         theirs, loaded = loaded[:AT_ONCE], loaded[AT_ONCE:]
-        assert {pem for pem, _ in theirs} == {keyring.private_pem}
-        assert [keyring.unseal(sealed) for _, sealed in theirs] == [b"text"] * AT_ONCE
-        assert len(list((folder / "secrets").iterdir())) == 2, "a process left its own try behind"
+        assert [keyring.unseal(sealed) for sealed in theirs] == [b"text"] * AT_ONCE
+        assert len(list((folder / "secrets").iterdir())) == 1, "a process left its own try behind"
 
 
 @given(text=st.binary(max_size=300))
@@ -111,11 +113,3 @@ def test_damaged_secrets_are_refused_with_where_they_lie(tmp_path: Path, name: s
 
     with pytest.raises(SettingsError, match=f"the secrets in {tmp_path}/secrets are damaged"):
         load_keyring(tmp_path)
-
-
-def test_the_public_key_checks_what_the_private_one_signed(keyring: Keyring, tmp_path: Path) -> None:
-    token = jwt.encode({"sub": "ann"}, keyring.private_pem, algorithm="EdDSA")
-
-    assert jwt.decode(token, keyring.public_pem, algorithms=["EdDSA"]) == {"sub": "ann"}
-    with pytest.raises(jwt.InvalidSignatureError):
-        jwt.decode(token, load_keyring(tmp_path).public_pem, algorithms=["EdDSA"])

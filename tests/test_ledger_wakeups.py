@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 import redis
 
-from app.job import LANE_HANDICAP_MS, Lane, Service, State
+from app.job import Lane, Service, State
 from app.ledger import Claim, Ledger, new_owner
 from app.ledger.ledger import WAKEUP_LOST_MS
 from tests.model_ledger import PLACE, a_job, a_running_job
@@ -113,12 +113,11 @@ def test_jobs_that_expire_while_they_wait_do_not_pile_up_in_the_queue(
 
 def test_lanes_pass_each_other_in_the_order_of_their_urgency(ledger: Ledger, client: redis.Redis) -> None:
     one_at_a_time(client)
-    ledger.submit(a_job())  # its wake-up fills the window
     for lane in (Lane.BATCH, Lane.STANDARD, Lane.INTERACTIVE):
-        ledger.submit(a_job(lane=lane))
+        ledger.submit(a_job(lane=lane))  # each overtakes the one whose wake-up fills the window
 
-    lanes = [ledger.read(work(ledger, client).id).lane for _ in range(4)]
-    assert lanes[1:] == [Lane.INTERACTIVE, Lane.STANDARD, Lane.BATCH]
+    lanes = [ledger.read(work(ledger, client).id).lane for _ in range(3)]
+    assert lanes == [Lane.INTERACTIVE, Lane.STANDARD, Lane.BATCH]
 
 
 def test_within_a_lane_the_oldest_goes_first(ledger: Ledger, client: redis.Redis) -> None:
@@ -128,20 +127,6 @@ def test_within_a_lane_the_oldest_goes_first(ledger: Ledger, client: redis.Redis
         ids.append(ledger.submit(a_job()).job_id)
 
     assert [work(ledger, client).id for _ in ids] == ids
-
-
-@pytest.mark.parametrize("lane", [Lane.STANDARD, Lane.BATCH])
-def test_a_job_that_has_waited_out_its_lanes_handicap_goes_before_new_interactive_ones(
-        ledger: Ledger, client: redis.Redis, lane: Lane) -> None:
-    one_at_a_time(client)
-    ledger.submit(a_job(lane=Lane.INTERACTIVE))  # its wake-up fills the window
-    old = ledger.submit(a_job(lane=lane)).job_id
-    ledger.now_ms = NOW_MS + LANE_HANDICAP_MS[lane] - 1
-    before = ledger.submit(a_job(lane=Lane.INTERACTIVE)).job_id
-    ledger.now_ms += 2
-    after = ledger.submit(a_job(lane=Lane.INTERACTIVE)).job_id
-
-    assert [work(ledger, client).id for _ in range(4)][1:] == [before, old, after]
 
 
 def test_a_job_that_comes_back_keeps_its_place_in_line(

@@ -58,7 +58,7 @@ def test_special_tokens_in_a_prompt_are_counted_as_the_tokenizer_takes_them(case
 @given(messages=conversations, context=st.integers(20, 3000))
 def test_what_surely_fits_fits(case: str, messages: list[Message], context: int) -> None:
     card = msgspec.structs.replace(CASES[case].card, context=context)
-    one = messages[-1].content
+    one = messages[-1].text
     for asked, tokens in (
             (ModelInput(messages=messages), CASES[case].counter.of_messages(messages)),
             (ModelInput(prompt=one), CASES[case].counter.of_prompt(one)),

@@ -6,7 +6,7 @@ to the process; another pool is refused.
 
 import logging
 import os
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from celery import signals
 
@@ -21,9 +21,15 @@ from routing.recovery import Recovery
 from workers import resources
 from workers.node import Node
 
+if TYPE_CHECKING:
+    from workers.delivery import Deliverer
+
 _node: Node | None = None
 _consumer: Any = None
 _recovery: Recovery | None = None
+_deliverer: "Deliverer | None" = None
+
+_GIVE_BACK_S = 4.0  # for webhooks under way when the worker stops
 
 
 def node() -> Node:
@@ -91,8 +97,8 @@ def pins(plan: Topology, settings: Settings, worker: str) -> tuple[str, ...]:
 
 @signals.worker_ready.connect  # type: ignore[untyped-decorator]
 def _start(sender: Any, **_: Any) -> None:
-    """Begin to beat, and to recover where this worker runs the queue service."""
-    global _consumer, _recovery
+    """Begin to beat, and to recover and deliver webhooks where this worker runs the queue service."""
+    global _consumer, _deliverer, _recovery
     if not _is_ours(sender.app):
         return
     _consumer = sender
@@ -102,18 +108,27 @@ def _start(sender: Any, **_: Any) -> None:
     if Service.QUEUE in here.services:
         _recovery = Recovery(open_redis(here.settings), here.settings, who=here.place.worker)
         _recovery.start()
+    if Service.QUEUE in here.services and (keyring := resources.held().keyring):
+        from workers.delivery import Deliverer  # its HTTP client takes a tenth of a second of a worker's start
+
+        _deliverer = Deliverer(here.settings, keyring, worker=here.place.worker)
+        _deliverer.start()
 
 
 @signals.worker_shutting_down.connect  # type: ignore[untyped-decorator]
 def _drain(**_: Any) -> None:
     if _recovery:
         _recovery.stop()
+    if _deliverer:
+        _deliverer.stop()
     if _node:
         _node.drain()
 
 
 @signals.worker_shutdown.connect  # type: ignore[untyped-decorator]
 def _stop(**_: Any) -> None:
+    if _deliverer:
+        _deliverer.join(_GIVE_BACK_S)
     if _node:
         _node.stop()
         logs.event("worker_stopped", worker=_node.place.worker)

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 import redis
 
+from app import passwords
 from app.accounts import Accounts
 from app.announcements import Announcements
 from app.errors import SettingsError
@@ -39,8 +40,9 @@ def load(settings: Settings, services: tuple[Service, ...], slots: int) -> Resou
     global _held
     client = open_redis(settings)
     _held = Resources(client=client, accounts=Accounts(client), announcements=Announcements(settings))
-    if Service.AUTH in services:
+    if Service.AUTH in services or Service.QUEUE in services:  # the second signs webhooks
         _held.keyring = load_keyring(settings.data_dir)
+        passwords.prepare()
     if Service.MODEL in services:
         _held.engine = load_engine(settings, slots)
         CardRenewal(client, settings.server or "worker", _held.engine).start()

@@ -6,29 +6,47 @@ The hot path, submit and poll, does one Redis round trip; tokens are checked her
 """
 
 from dataclasses import dataclass
-from datetime import timedelta
 
 import redis
 from flask import Flask, Request
-from flask_jwt_extended import JWTManager
 from werkzeug.routing import MapAdapter
 
 from app import logs, topology
 from app.accounts import Accounts
 from app.announcements import Announcements
-from app.api import auth, events, jobs, problems, service
+from app.api import (
+    auth,
+    completions,
+    events,
+    job_lists,
+    jobs,
+    metrics,
+    models,
+    pages,
+    problems,
+    request_times,
+    service,
+    tenant_events,
+    webhooks,
+)
+from app.api.beliefs import Beliefs
 from app.api.caller import CallerCheck
+from app.api.models import ModelNames
 from app.api.pipeline import SharedPipeline
 from app.api.prompt_length import PromptLength
+from app.api.request_times import RequestTimes
+from app.api.tokens import AccessTokens
 from app.keyring import Keyring, load_keyring
 from app.ledger import Ledger
+from app.login_limit import LoginLimit
 from app.registry import Registry
+from app.sessions import Sessions
 from app.settings import Settings
+from app.signing_keys import SigningKeys
 from app.store import open_redis
 from app.streams import Streams
+from app.tenant_events import TenantEvents
 from app.topology import Topology
-
-ISSUER = "tandem"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +61,16 @@ class Gateway:
     streams: Streams
     registry: Registry
     keyring: Keyring
+    signing_keys: SigningKeys
+    tokens: AccessTokens
+    sessions: Sessions
+    login_limit: LoginLimit
+    beliefs: Beliefs
     check: CallerCheck
     prompt_length: PromptLength
+    request_times: RequestTimes
+    tenant_events: TenantEvents
+    model_names: ModelNames
 
 
 class Application(Flask):
@@ -72,20 +98,32 @@ def create_app(settings: Settings, plan: Topology) -> Flask:
     app.url_map.merge_slashes = False  # or /v1//jobs would be sent on to another host: see Application
     client = open_redis(settings)
     keyring = load_keyring(settings.data_dir)
-    app.config.update(
-        JWT_ALGORITHM="EdDSA", JWT_PRIVATE_KEY=keyring.private_pem, JWT_PUBLIC_KEY=keyring.public_pem,
-        JWT_ENCODE_ISSUER=ISSUER, JWT_DECODE_ISSUER=ISSUER, JWT_ENCODE_AUDIENCE=ISSUER, JWT_DECODE_AUDIENCE=ISSUER,
-        JWT_ACCESS_TOKEN_EXPIRES=timedelta(seconds=settings.access_token_s), JWT_ENCODE_NBF=False)
-    JWTManager(app)
+    signing_keys = SigningKeys(client, keyring, token_life_s=settings.access_token_s)
+    tokens = AccessTokens(app, signing_keys, life_s=settings.access_token_s)
+    shared = SharedPipeline(client, patience_s=2 * settings.redis_timeout_s)
+    sessions = Sessions(client, life_s=settings.refresh_token_s, evaluator=shared)
+    beliefs = Beliefs(settings, also=signing_keys.forget)
+    streams = Streams(settings)
     app.extensions["tandem"] = Gateway(
         settings=settings, topology=plan, client=client, announcements=Announcements(settings), keyring=keyring,
-        streams=Streams(settings),
-        ledger=Ledger(client, settings, evaluator=SharedPipeline(client, patience_s=2 * settings.redis_timeout_s)),
-        registry=Registry(client), check=CallerCheck(Accounts(client)),
-        prompt_length=PromptLength(client))
+        streams=streams,
+        ledger=Ledger(client, settings, evaluator=shared),
+        registry=Registry(client), signing_keys=signing_keys, tokens=tokens, sessions=sessions,
+        login_limit=LoginLimit(client, settings), beliefs=beliefs,
+        check=CallerCheck(Accounts(client, shared), sessions, tokens, beliefs),
+        prompt_length=PromptLength(client), model_names=ModelNames(client, settings),
+        request_times=request_times.install(app),
+        tenant_events=TenantEvents(settings, stopping=lambda: streams.closing))
     problems.install(app)
     app.register_blueprint(auth.blueprint)
     app.register_blueprint(jobs.blueprint)
+    app.register_blueprint(job_lists.blueprint)
     app.register_blueprint(events.blueprint)
+    app.register_blueprint(tenant_events.blueprint)
+    app.register_blueprint(webhooks.blueprint)
+    app.register_blueprint(completions.blueprint)
+    app.register_blueprint(models.blueprint)
     app.register_blueprint(service.blueprint)
+    app.register_blueprint(metrics.blueprint)
+    app.register_blueprint(pages.blueprint)
     return app

@@ -1,14 +1,17 @@
 """Request bodies in, response bodies out, and the gateway's parts for the request at hand."""
 
+import socket
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
+import gevent
 import msgspec
 from flask import Response, current_app, request
 from gunicorn.http.errors import ParseException
 from werkzeug.datastructures import Headers
 
-from app.errors import InvalidInput, MalformedRequest, PayloadTooLarge, UnsupportedMedia
+from app.errors import InvalidInput, MalformedRequest, PayloadTooLarge, RequestTimeout, UnsupportedMedia
 from app.inputs import invalid
 
 if TYPE_CHECKING:
@@ -55,13 +58,32 @@ def _body() -> bytes:
     if stated is not None and stated > most:
         raise _too_large(most)
     try:
-        body: bytes = request.environ["wsgi.input"].read(most + 1 if stated is None else stated)
+        body = _read(most + 1 if stated is None else stated)
     except (OSError, ParseException) as exc:  # the connection broke, or the chunks are none
         raise MalformedRequest(f"the body cannot be read: {exc}") from exc
     if len(body) > most:
         raise _too_large(most)
     if stated is not None and len(body) < stated:
         raise MalformedRequest(f"the connection ended after {len(body)} of the body's {stated} bytes")
+    return body
+
+
+def _read(size: int) -> bytes:
+    """Read up to `size` bytes of the body. Raises `RequestTimeout` where they do not come, and takes no more of them."""
+    body_s = gateway().settings.body_s
+    limit = gevent.Timeout.start_new(body_s)
+    try:
+        body: bytes = request.environ["wsgi.input"].read(size)
+    except gevent.Timeout as exc:
+        if exc is not limit:
+            raise
+        connection: socket.socket | None = request.environ.get("gunicorn.socket")
+        if connection is not None:
+            with suppress(OSError):  # it may have gone
+                connection.shutdown(socket.SHUT_RD)
+        raise RequestTimeout(f"the body had not come within {body_s:g} s; send it again, or a smaller one") from exc
+    finally:
+        limit.close()
     return body
 
 
@@ -74,7 +96,7 @@ def decode(body: bytes, kind: type[Body]) -> Body:
     try:
         return msgspec.json.decode(body, type=kind)
     except msgspec.ValidationError as exc:
-        raise invalid(exc) from exc
+        raise invalid(exc, kind) from exc
     except msgspec.DecodeError as exc:
         raise malformed(exc) from exc
     except RecursionError as exc:

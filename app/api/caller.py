@@ -1,27 +1,23 @@
 """Who is calling: checks an access token or an API key, without a queue and mostly without Redis.
 
-A signature that was good stays good until the token expires, so it is checked once per process and token; an API key is
-looked up in Redis, and the answer believed for a few seconds.
+What was found good is believed for a few seconds (`app.api.beliefs`); then its session or key is looked up again, with the
+account's role of that moment. A token's signature is checked once per process: it stays good until the token expires or its
+signing key ends.
 """
 
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import wraps
 from typing import Any, TypeVar, cast
 
-import redis
 from flask import current_app, request
-from flask_jwt_extended import decode_token
-from jwt.exceptions import ExpiredSignatureError, PyJWTError
 
-from app.accounts import KEY_PREFIX, Accounts, Role, Scope
+from app.accounts import KEY_PREFIX, SCOPES_OF, Accounts, Role, Scope
+from app.api.beliefs import BELIEVED_S, Belief, Beliefs
+from app.api.tokens import AccessTokens
 from app.errors import Forbidden, Unauthenticated
-from app.ledger.scripts import unavailable
-
-_KEY_BELIEVED_S = 5.0  # a revoked key may work this much longer
-_REMEMBERED = 20_000  # credentials remembered by a process; beyond that the memory starts afresh
+from app.sessions import Sessions
 
 View = TypeVar("View", bound=Callable[..., Any])
 
@@ -37,49 +33,45 @@ class Caller:
 
 
 class CallerCheck:
-    """Checks credentials, remembering the good ones. Safe to share between threads."""
+    """Checks credentials. Safe to share between threads."""
 
-    def __init__(self, accounts: Accounts) -> None:
+    def __init__(self, accounts: Accounts, sessions: Sessions, tokens: AccessTokens, beliefs: Beliefs) -> None:
         self._accounts = accounts
-        self._good: dict[str, tuple[Caller, float]] = {}  # credentials -> caller, and until when (Unix s) to believe it
-        self._lock = threading.Lock()
+        self._sessions = sessions
+        self._tokens = tokens
+        self._beliefs = beliefs
 
     def check(self, authorization: str) -> Caller:
         """Return who an `Authorization` header stands for. Raises `Unauthenticated`."""
-        known = self._good.get(authorization)
-        if known and time.time() < known[1]:
-            return known[0]
+        if known := self._beliefs.get(authorization):
+            return known
         scheme, _, credentials = authorization.partition(" ")
         if scheme.lower() != "bearer" or not credentials:
             raise Unauthenticated("send `Authorization: Bearer <access token or API key>`; "
                                   "POST /v1/auth/login gives a token")
+        since = self._beliefs.revocations
         is_key = credentials.startswith(KEY_PREFIX)
-        caller, until = self._check_key(credentials) if is_key else self._check_token(credentials)
-        with self._lock:
-            if len(self._good) >= _REMEMBERED:
-                self._good.clear()
-            self._good[authorization] = caller, until
-        return caller
+        belief = self._check_key(credentials) if is_key else self._check_token(credentials)
+        self._beliefs.keep(authorization, belief, since=since)
+        return belief.caller
 
-    def _check_key(self, text: str) -> tuple[Caller, float]:
-        try:
-            key = self._accounts.find_key(text)
-        except (redis.exceptions.RedisError, OSError) as exc:
-            raise unavailable(exc) from exc
+    def _check_key(self, text: str) -> Belief:
+        key = self._accounts.find_key(text)
         if key is None:
-            raise Unauthenticated("the API key is not known; it may have been revoked")
-        return Caller(key.account_id, key.username, key.role, key.scopes), time.time() + _KEY_BELIEVED_S
+            raise Unauthenticated("the API key is not known; it may have been revoked or have expired")
+        until = time.time() + BELIEVED_S
+        return Belief(Caller(key.account_id, key.username, key.role, key.scopes),
+                      until if key.expires_ms is None else min(until, key.expires_ms / 1000),
+                      (f"key:{key.id}", f"account:{key.account_id}"))
 
-    def _check_token(self, token: str) -> tuple[Caller, float]:
-        try:
-            claims = decode_token(token)
-        except ExpiredSignatureError as exc:
-            raise Unauthenticated("the access token has expired; log in again") from exc
-        except (PyJWTError, ValueError, KeyError) as exc:
-            raise Unauthenticated(f"the access token is not one of ours ({type(exc).__name__}); log in again") from exc
-        if claims.get("type") != "access" or "username" not in claims:
-            raise Unauthenticated("this token is not an access token; log in again")
-        return Caller(claims["sub"], claims["username"], Role(claims["role"])), float(claims["exp"])
+    def _check_token(self, token: str) -> Belief:
+        claims = self._tokens.read(token)
+        session = self._sessions.find(claims.sid)
+        if session is None or session.account_id != claims.account_id:
+            raise Unauthenticated("the session of this access token has ended; log in again")
+        return Belief(Caller(session.account_id, session.username, session.role, SCOPES_OF[session.role]),
+                      min(time.time() + BELIEVED_S, claims.until),
+                      (f"session:{session.sid}", f"account:{session.account_id}"))
 
 
 def current(scope: Scope) -> Caller:
@@ -87,17 +79,19 @@ def current(scope: Scope) -> Caller:
     `Forbidden`."""
     check: CallerCheck = current_app.extensions["tandem"].check
     who = check.check(request.environ.get("HTTP_AUTHORIZATION", ""))
-    if scope not in who.scopes:
-        raise Forbidden(f"this API key lacks the scope '{scope}'; `celery -A workers keys add` makes one with it")
-    return who
+    if scope in who.scopes:
+        return who
+    if scope not in SCOPES_OF[who.role]:
+        raise Forbidden("this needs the role operator; `celery -A workers users role NAME operator` gives it")
+    raise Forbidden(f"this API key lacks the scope '{scope}'; `celery -A workers keys add NAME --scopes {scope},...` makes "
+                    "one with it")
 
 
 def operators_only(view: View) -> View:
-    """Let only operators through to a view."""
+    """Let only operators through to a view: the scope `operate` comes with the role alone."""
     @wraps(view)
     def guarded(*args: Any, **kwargs: Any) -> Any:
-        if current(Scope.OPERATE).role is not Role.OPERATOR:
-            raise Forbidden("this needs the role operator; `celery -A workers users add NAME --role operator` makes one")
+        current(Scope.OPERATE)
         return view(*args, **kwargs)
 
     return cast(View, guarded)

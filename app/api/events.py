@@ -25,11 +25,11 @@ from app.transcript import Event, Mark
 
 blueprint = Blueprint("events", __name__, url_prefix="/v1/jobs")
 
-_COMMENT = b": waiting\n\n"
-_HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}  # the second keeps a proxy from gathering events
+COMMENT = b": waiting\n\n"
+HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}  # the second keeps a proxy from gathering events
 
 #: A reader who loses us comes back after this time (browsers wait for 3 s or more by themselves).
-_RETRY = b"retry: 1000\n\n"
+RETRY = b"retry: 1000\n\n"
 
 #: A reader who takes nothing for so long is cut off: he would hold a connection, and all that waits for him, for ever. He
 #: can go on where he was.
@@ -50,9 +50,9 @@ def events(job_id: str) -> Response:
     following = Following(job_id, tenant, ledger=bodies.gateway().ledger, mark=mark)
     first = following.begin()
     if following.over and not first:
-        return Response(status=204, headers=_HEADERS)
+        return Response(status=204, headers=HEADERS)
     body: Iterator[bytes] = iter(()) if request.method == "HEAD" else _stream(job_id, following, first)
-    return Response(body, headers=_HEADERS, content_type="text/event-stream; charset=utf-8")
+    return Response(body, headers=HEADERS, content_type="text/event-stream; charset=utf-8")
 
 
 def _mark() -> Mark | None:
@@ -67,24 +67,25 @@ def _stream(job_id: str, following: Following, first: Sequence[Event]) -> Iterat
     connection: socket.socket | None = request.environ.get("gunicorn.socket")
 
     def chunks() -> Iterator[bytes]:
-        yield _RETRY + b"".join(map(written, first))
+        yield RETRY + b"".join(map(written, first))
         for fresh in following.events(gateway.streams, gateway.announcements):
-            yield b"".join(map(written, fresh)) or _COMMENT
+            yield b"".join(map(written, fresh)) or COMMENT
 
     return chunks() if connection is None else paced(
         chunks(), connection, lambda: gateway.streams.closing, job_id=job_id)
 
 
-def paced(chunks: Iterable[bytes], connection: socket.socket, stopping: Callable[[], bool], *, job_id: str,
-          send_s: float = _SEND_S) -> Iterator[bytes]:
+def paced(chunks: Iterable[bytes], connection: socket.socket, stopping: Callable[[], bool], *,
+          job_id: str = "", tenant: str = "", send_s: float = _SEND_S) -> Iterator[bytes]:
     """Give out a body in slices, each when the connection has room for it; close the connection when it has none for
-    `send_s`, or when we are to stop."""
+    `send_s`, or when we are to stop. `job_id` or `tenant` is for the log."""
     connection.settimeout(send_s)  # of a send that was begun
     try:
         for chunk in chunks:
             for start in range(0, len(chunk), _SLICE):
                 if not _has_room(connection, stopping, send_s):
-                    logs.event("reader_cut_off", job=job_id, stopping=stopping(), bytes_left=len(chunk) - start)
+                    logs.event("reader_cut_off", job=job_id, tenant=tenant, stopping=stopping(),
+                               bytes_left=len(chunk) - start)
                     with suppress(OSError):  # he has gone himself
                         connection.shutdown(socket.SHUT_RDWR)
                     return

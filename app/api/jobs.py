@@ -1,4 +1,4 @@
-"""Jobs over HTTP: submit, read, cancel."""
+"""Jobs over HTTP: submit, read, cancel. Lists of them: `app.api.job_lists`."""
 
 import math
 from typing import Any
@@ -8,9 +8,10 @@ from flask import Blueprint, Response, request
 
 from app.accounts import Scope
 from app.api import bodies, caller, submission
+from app.api.etag import validated
 from app.errors import InvalidInput, JobUnknown
 from app.inputs import read_request
-from app.job import is_job_id
+from app.job import NewJob, is_job_id
 
 blueprint = Blueprint("jobs", __name__, url_prefix="/v1/jobs")
 
@@ -18,15 +19,17 @@ blueprint = Blueprint("jobs", __name__, url_prefix="/v1/jobs")
 @blueprint.post("")
 def submit() -> Response:
     """Accept a job: 202, or 200 with the ended job under `Prefer: wait`."""
+    return submission.answer(_wanted(caller.current(Scope.JOBS_WRITE)))
+
+
+@blueprint.put("/<job_id>")
+def create(job_id: str) -> Response:
+    """Accept a job under the id that the caller chose: the same request again is answered with the same job. The id does
+    the work of an `Idempotency-Key`, so that header is not looked at. Raises `Conflict` for another request's id."""
     who = caller.current(Scope.JOBS_WRITE)
-    body = bodies.json_body()
-    try:
-        wanted, decoded = read_request(body)
-    except msgspec.DecodeError as exc:
-        raise bodies.malformed(exc) from exc
-    return submission.answer(submission.new_job(
-        who, wanted.service, decoded, bytes(wanted.input), lane=wanted.lane, deadline_s=wanted.deadline_s,
-        digested=wanted))
+    if not is_job_id(job_id):
+        raise InvalidInput(f"'{job_id[:60]}' cannot name a job: choose a UUID, in lower case and with its hyphens")
+    return submission.answer(_wanted(who, job_id))
 
 
 @blueprint.get("/<job_id>")
@@ -37,7 +40,7 @@ def read(job_id: str) -> Response:
     asked_s, preferred_s = _asked_wait_s(), submission.preferred_wait_s()
     wait_s = asked_s or preferred_s
     job = submission.wait(job_id, who.tenant, wait_s) if wait_s else bodies.gateway().ledger.read(job_id, who.tenant)
-    return submission.told(job, 200, [] if asked_s else submission.preference(preferred_s))
+    return validated(submission.told(job, 200, [] if asked_s else submission.preference(preferred_s)))
 
 
 @blueprint.delete("/<job_id>")
@@ -55,6 +58,18 @@ def check_id(job_id: str) -> None:
     """Refuse what cannot name a job. Raises `JobUnknown`."""
     if not is_job_id(job_id):
         raise JobUnknown(f"there is no job '{job_id[:60]}': an id is a UUID, as the submit's answer gave it")
+
+
+def _wanted(who: caller.Caller, job_id: str | None = None) -> NewJob:
+    """Return the job that the body asks for."""
+    body = bodies.json_body()
+    try:
+        wanted, decoded = read_request(body)
+    except msgspec.DecodeError as exc:
+        raise bodies.malformed(exc) from exc
+    return submission.new_job(
+        who, wanted.service, decoded, bytes(wanted.input), lane=wanted.lane, deadline_s=wanted.deadline_s,
+        digested=wanted, webhook_url=wanted.webhook_url, job_id=job_id)
 
 
 def _asked_wait_s() -> float:

@@ -1,6 +1,7 @@
 """Errors as RFC 9457 `application/problem+json`, and the request id on every response."""
 
 import logging
+import math
 import random
 import re
 from typing import Any
@@ -9,8 +10,8 @@ from flask import Flask, Response, g, request
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
 from app import logs
-from app.api import bodies
-from app.errors import CallerError, TandemError
+from app.api import bodies, limits, openai_errors
+from app.errors import CallerError, LimitExceeded, TandemError
 
 #: Seconds after which a caller may try again what failed for a passing reason.
 RETRY_AFTER_S = 2
@@ -36,7 +37,11 @@ def request_id() -> str:
 
 
 def problem(status: int, code: str, title: str, detail: str, **members: Any) -> Response:
-    """Return a problem response. `members` are our own additions, such as `pointer`."""
+    """Return a problem response, or an error in OpenAI's form on its paths. `members` are our own additions, such as
+    `pointer`."""
+    if openai_errors.speaks(request.path):
+        theirs = openai_errors.status_of(status)
+        return bodies.json_response(openai_errors.body(theirs, code, detail, members.get("pointer")), theirs)
     body = {"type": f"/problems/{code}", "title": title, "status": status, "detail": detail, "instance": request.path,
             "code": code, "request_id": request_id(), **members}
     return bodies.json_response(body, status, content_type="application/problem+json")
@@ -44,6 +49,8 @@ def problem(status: int, code: str, title: str, detail: str, **members: Any) -> 
 
 def _stamp(response: Response) -> Response:
     response.headers.add("X-Request-Id", request_id())
+    for name, value in limits.headers():
+        response.headers.add(name, value)
     return response
 
 
@@ -52,6 +59,8 @@ def _ours(exc: TandemError) -> Response:
     response = problem(exc.status, exc.code, exc.title, str(exc), **members)
     if exc.status == 503:
         response.headers["Retry-After"] = str(RETRY_AFTER_S)
+    if isinstance(exc, LimitExceeded):
+        response.headers["Retry-After"] = str(max(1, math.ceil(exc.retry_after_s)))
     if exc.status == 401:
         response.headers["WWW-Authenticate"] = 'Bearer realm="tandem"'
     if exc.status >= 500:

@@ -171,7 +171,7 @@ def surely_fits(card: ModelCard, decoded: ModelInput | ChatInput, size: int) -> 
     """
     if isinstance(decoded, ModelInput) and decoded.prompt is not None:
         most = most_tokens(card, size)
-    elif card.template_bytes is None:
+    elif card.template_bytes is None or (isinstance(decoded, ModelInput) and (decoded.tools or decoded.response_format)):
         return False
     else:
         turns = len(decoded.messages or ()) if isinstance(decoded, ModelInput) else 1
@@ -189,7 +189,7 @@ def _counted(counter: TokenCounter, decoded: ModelInput | ChatInput, *, enough: 
         return counter.of_messages([Message(role="user", content=decoded.message)], enough=enough)
     if decoded.prompt is not None:
         return counter.of_prompt(decoded.prompt, enough=enough)
-    return counter.of_messages(decoded.messages or [], enough=enough)
+    return counter.of_messages(decoded.conversation, tools=decoded.offered, enough=enough)
 
 
 def _too_long(card: ModelCard, tokens: int, decoded: ModelInput | ChatInput) -> PromptTooLong:

@@ -5,9 +5,9 @@ from typing import Any
 import redis
 from flask import Blueprint, Response
 
-from app.api import bodies, openapi
+from app.api import bodies, openapi, queues
 from app.api.caller import operators_only
-from app.job import Service
+from app.api.etag import validated
 from app.ledger.scripts import unavailable
 
 blueprint = Blueprint("service", __name__)
@@ -39,13 +39,14 @@ def status() -> Response:
     gateway = bodies.gateway()
     try:
         workers = gateway.registry.workers()
-        lengths = [gateway.client.llen(service.value) for service in Service]
     except (redis.exceptions.RedisError, OSError) as exc:
         raise unavailable(exc) from exc
     census = gateway.ledger.census()
-    queues: dict[str, Any] = {
-        service.value: {"waiting": census.waiting[service], "woken": census.woken[service], "messages": length}
-        for service, length in zip(Service, lengths, strict=True)}
+    found = {service.value: {
+        "waiting": queue.waiting, "woken": queue.woken, "backlog": queue.backlog, "running": queue.running,
+        "held": queue.held,
+        "messages": queue.messages, "oldest_s": queue.oldest_s,
+    } for service, queue in queues.read(gateway.client).items()}
     return bodies.json_response({
         "profile": gateway.topology.profile.value,
         "gateway": gateway.settings.server,
@@ -57,7 +58,7 @@ def status() -> Response:
                 "live": _live(workers, f"{spec.name}@{server.name}"),
             } for spec in server.workers],
         } for server in gateway.topology.servers],
-        "queues": queues, "delayed": census.delayed, "running": census.running,
+        "queues": found, "delayed": census.delayed, "running": census.running,
         "counts": census.counts, "balanced": census.balanced,
     })
 
@@ -65,7 +66,7 @@ def status() -> Response:
 @blueprint.get("/openapi.json")
 def openapi_document() -> Response:
     """Return the OpenAPI 3.1 document."""
-    return bodies.json_response(openapi.document())
+    return validated(bodies.json_response(openapi.document()), cache="no-cache")
 
 
 def _live(workers: list[Any], name: str) -> dict[str, Any] | None:

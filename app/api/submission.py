@@ -1,6 +1,6 @@
 """Submits a job for the request at hand and answers it: what every route that makes jobs has in common.
 
-The headers are read here: `Prefer: wait=N` (RFC 7240), `Idempotency-Key`, `traceparent`.
+The headers are read here: `Prefer: wait=N` (RFC 7240), `Idempotency-Key`, `Cancel-After`, `traceparent`.
 """
 
 import hashlib
@@ -12,38 +12,60 @@ from typing import Any
 import msgspec
 from flask import Response, request
 
-from app.api import bodies
+from app.api import bodies, limits
 from app.api.caller import Caller
-from app.errors import IdempotencyMismatch, InvalidInput, MalformedRequest, PromptTooLong
-from app.inputs import task_name
+from app.errors import (
+    Conflict,
+    IdempotencyMismatch,
+    InvalidInput,
+    JobGone,
+    JobUnknown,
+    MalformedRequest,
+    PromptTooLong,
+)
+from app.inputs import LONGEST_DEADLINE_S, task_name
 from app.job import Job, Lane, NewJob, Service, new_job_id
 from app.ledger import Submission, Submitted
-
-#: One Redis holds a job until a replica is waited for.
-DURABILITY = 1
+from app.store import DURABILITY as DURABILITY
+from app.webhooks import check_url
 
 _POLL_S = 1  # Retry-After where nothing was measured yet, and while a job runs
 _LONGEST_POLL_S = 30  # the most that Retry-After asks for
 _TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
+
+_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "": 1.0}
+_TERM = re.compile(r"(\d{1,9}(?:\.\d{1,9})?)(ms|s|m|h|)", re.ASCII)
+_DURATION = re.compile(r"\d{1,9}(?:\.\d{1,9})?|(?:\d{1,9}(?:\.\d{1,9})?(?:ms|s|m|h))+", re.ASCII)
 
 #: Leaves numbers with a fraction or an exponent as they were written: 1e999 is JSON, and no float.
 _exact = msgspec.json.Decoder(float_hook=lambda text: msgspec.Raw(text.encode()))
 
 
 def new_job(who: Caller, service: Service, decoded: Any, text: bytes, *, lane: Lane, deadline_s: float | None,
-            digested: Any, webhook_url: str | None = None, line: str | None = None) -> NewJob:
+            digested: Any, webhook_url: str | None = None, line: str | None = None, job_id: str | None = None) -> NewJob:
     """Return the job that the request asks for. `decoded` is the service's input, `text` its JSON; `digested` is what has
-    to be the same where an idempotency key comes again. Raises a `CallerError` that names what is wrong; nothing is
-    written."""
-    key = idempotency_key()
+    to be the same where an idempotency key comes again, or the `job_id` that the caller chose: with one, no key is needed,
+    and none is looked at. Raises a `CallerError` that names what is wrong; nothing is written."""
+    key = None if job_id else idempotency_key()
+    if webhook_url is not None:
+        check_url(webhook_url, bodies.gateway().settings)
+    if (cancel_after_s := asked_cancel_after_s()) is not None:
+        deadline_s = min(deadline_s or LONGEST_DEADLINE_S, cancel_after_s)
     try:
         bodies.gateway().prompt_length.check(decoded, len(text))
     except (PromptTooLong, InvalidInput):
-        if key is None or not bodies.gateway().ledger.is_used(who.tenant, key):
+        if not _came_before(who, key, job_id):
             raise
-    return NewJob(id=new_job_id(), service=service, task=task_name(service, decoded), tenant=who.tenant, input=text,
-                  lane=lane, deadline_s=deadline_s, idempotency_key=key, digest=digest(digested) if key else "",
-                  trace=_traceparent(), webhook_url=webhook_url, line=line, metered=True)
+    return NewJob(id=job_id or new_job_id(), service=service, task=task_name(service, decoded), tenant=who.tenant,
+                  input=text, lane=lane, deadline_s=deadline_s, idempotency_key=key,
+                  digest=digest(digested) if key or job_id else "", trace=_traceparent(), webhook_url=webhook_url,
+                  line=line, metered=True, tokens=limits.most_tokens(decoded, len(text)))
+
+
+def _came_before(who: Caller, key: str | None, job_id: str | None) -> bool:
+    """Whether this request may be the repetition of an accepted one; the ledger then tells."""
+    ledger = bodies.gateway().ledger
+    return ledger.glance(job_id) is not None if job_id else key is not None and ledger.is_used(who.tenant, key)
 
 
 def answer(job: NewJob) -> Response:
@@ -64,12 +86,23 @@ def answer(job: NewJob) -> Response:
 
 
 def submitted(job: NewJob) -> Submission:
-    """Put the job into the ledger, or find the one that its idempotency key names. Raises `IdempotencyMismatch`."""
+    """Put the job into the ledger, or find the one that its idempotency key, or the id that the caller chose, names. Raises
+    `IdempotencyMismatch`, `LimitExceeded`, or for a chosen id `Conflict`, `JobUnknown` or `JobGone`."""
     submission = bodies.gateway().ledger.submit(job)
+    limits.note(submission)
+    if submission.outcome in (Submitted.ACCEPTED, Submitted.REPLAYED):
+        return submission
+    if submission.outcome is Submitted.KNOWN:  # Redis's reply was lost, or an id that the caller chose comes again
+        chosen = job.digest and job.idempotency_key is None
+        return msgspec.structs.replace(submission, outcome=Submitted.REPLAYED) if chosen else submission
     if submission.outcome is Submitted.MISMATCH:
+        if submission.job_id == job.id:
+            raise Conflict(f"the job {job.id} was asked for with another body; choose a new id for a new request")
         raise IdempotencyMismatch(f"this Idempotency-Key was used for job {submission.job_id} with another body; "
                                   "use a new key for a new request")
-    return submission
+    if submission.outcome is Submitted.GONE:
+        raise JobGone(f"job {job.id} is past its retention; its record was deleted, and its id is not used again")
+    raise JobUnknown(f"there is no job {job.id} of yours, and the id cannot be used; choose another")
 
 
 def wait(job_id: str, tenant: str, wait_s: float) -> Job:
@@ -122,6 +155,21 @@ def preferred_wait_s() -> float:
     header = request.headers.get("Prefer")
     found = re.search(r'(?:^|[,;\s])wait\s*=\s*"?(\d{1,9})"?\s*(?:$|[,;])', header, re.IGNORECASE) if header else None
     return min(float(found[1]), bodies.gateway().settings.max_wait_s) if found else 0.0
+
+
+def asked_cancel_after_s() -> float | None:
+    """Return the seconds of `Cancel-After: 30s` (`ms`, `s`, `m`, `h`, also together: `1m30s`; bare: seconds), None without
+    it. Raises `MalformedRequest`."""
+    given = request.environ.get("HTTP_CANCEL_AFTER")
+    if given is None:
+        return None
+    text = given.strip()
+    if not _DURATION.fullmatch(text):
+        raise MalformedRequest(f"Cancel-After is a time such as 30s, 500ms, 2m or 1h30m; it came as '{given[:60]}'")
+    seconds = sum(float(number) * _UNITS[unit] for number, unit in _TERM.findall(text))
+    if not 0 < seconds <= LONGEST_DEADLINE_S:
+        raise MalformedRequest(f"Cancel-After must be above 0 and at most {LONGEST_DEADLINE_S} s; it is '{given[:60]}'")
+    return seconds
 
 
 def _traceparent() -> str | None:

@@ -5,15 +5,18 @@ from app.ledger.records import (
     Census,
     Claim,
     Ending,
+    Limit,
+    Page,
     Piece,
     Place,
     Said,
     Saying,
     Settled,
+    Shortage,
     Submission,
     Submitted,
     Voice,
 )
 
-__all__ = ["Census", "Claim", "Ending", "Ledger", "Piece", "Place", "Said", "Saying", "Settled", "Submission", "Submitted",
-           "Voice", "new_owner"]
+__all__ = ["Census", "Claim", "Ending", "Ledger", "Limit", "Page", "Piece", "Place", "Said", "Saying", "Settled",
+           "Shortage", "Submission", "Submitted", "Voice", "new_owner"]

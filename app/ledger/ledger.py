@@ -9,27 +9,27 @@ Leaves to others: when to look for lost work (routing.recovery), and what a job 
 """
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import redis
 
-from app import logs
-from app.errors import JobGone, JobUnknown
-from app.job import LANE_HANDICAP_MS, Job, NewJob, Route, Service, State
+from app.job import Job, NewJob, Service, State
+from app.ledger import replies
 from app.ledger.records import (
     NOTHING,
     Census,
     Claim,
     Ending,
+    Page,
     Piece,
     Place,
     Said,
     Saying,
     Settled,
+    Shortage,
     Submission,
     Submitted,
-    Voice,
 )
 from app.ledger.scripts import Argument, Evaluator, Scripts
 from app.settings import Settings
@@ -41,7 +41,7 @@ WAKEUP_LOST_MS = 2000
 #: Pieces read in one call: a long answer is tens of thousands, and Redis does nothing else while it collects them.
 _PAGE = 500
 
-_VOICES = frozenset(voice.value.encode() for voice in Voice)
+_MOST_LOOKED = 2000  # jobs that a page looks at for those of one state
 
 _BATCH = 100  # ids a recovery script works on in one call, so that none blocks Redis for more than a few ms
 
@@ -57,6 +57,7 @@ class Ledger:
                  now_ms: int | None = None) -> None:
         self._scripts = Scripts(client, evaluator)
         self._settings = settings
+        self._default_limits = (settings.requests_per_minute, settings.tokens_per_minute, settings.jobs_in_flight)
         self.now_ms = now_ms
 
     def _run(self, name: str, *args: Argument) -> Any:
@@ -65,20 +66,26 @@ class Ledger:
     def _timed(self, args: tuple[Argument, ...]) -> tuple[Argument, ...]:
         return ("" if self.now_ms is None else self.now_ms, *args)
 
-    def submit(self, job: NewJob) -> Submission:
-        """Accept a job, with its wake-up, in one step."""
+    def submit(self, job: NewJob, *, answer: Ending | None = None, decision: bytes = b"") -> Submission:
+        """Accept a job, with its wake-up, in one step; with an `answer` that is known already, as one that has succeeded,
+        and `decision` says where it came from."""
         deadline = "" if job.deadline_s is None else round(job.deadline_s * 1000)
+        known = answer or NOTHING
         outcome, job_id, *more = self._run(
-            "submit", job.id, job.service.value, job.task, job.tenant, job.input, job.lane.value,
-            LANE_HANDICAP_MS[job.lane], deadline, job.idempotency_key or "", job.digest,
-            round(self._settings.idempotency_s * 1000), job.parent or "", job.trace or "")
-        if not more:
-            return Submission(outcome=Submitted(outcome.decode()), job_id=job_id.decode(), job=None)
-        created, position, pace, slots = more
-        accepted = Job(id=job.id, service=job.service, task=job.task, tenant=job.tenant, state=State.QUEUED,
-                       lane=job.lane, route=Route.LOCAL, attempt=0, created_ms=int(created), position=position,
-                       eta_s=_eta_s(position, pace, slots))
-        return Submission(outcome=Submitted.ACCEPTED, job_id=job.id, job=accepted)
+            "submit", job.id, job.service.value, job.task, job.tenant, job.input, job.lane.value, deadline,
+            job.idempotency_key or "", job.digest, round(self._settings.idempotency_s * 1000), job.parent or "",
+            job.trace or "", job.line or "", job.fingerprint or "", job.webhook_url or "",
+            "1" if job.metered else "", 0 if answer else job.tokens, *self._default_limits, known.result, known.usage,
+            decision)
+        submitted = Submitted(outcome.decode())
+        if submitted is Submitted.LIMITED:
+            name, wait_ms, figures = more
+            return Submission(outcome=submitted, job_id=job.id, job=None, limits=replies.limits(figures),
+                              shortage=Shortage(name.decode(), int(wait_ms)))
+        if submitted is not Submitted.ACCEPTED:
+            return Submission(outcome=submitted, job_id=job_id.decode(), job=None)
+        return Submission(outcome=submitted, job_id=job.id, limits=replies.limits(more[4]),
+                          job=replies.accepted(job, more) if answer is None else None)
 
     def is_used(self, tenant: str, idempotency_key: str) -> bool:
         """Whether a job was accepted with this idempotency key."""
@@ -92,7 +99,7 @@ class Ledger:
         reply = self._run("claim", job_id, *self._place(owner, place, decision))
         if reply[0] == b"refused":
             return None if reply[1] == b"unknown" else State(reply[1].decode())
-        return _claim(owner, reply)
+        return replies.claim(owner, reply)
 
     def take(self, service: Service, place: Place, *, owner: str, decision: bytes = b"") -> Claim | None:
         """Take the first waiting job of a service for `owner`, wake-up or not; None where none waits.
@@ -100,7 +107,7 @@ class Ledger:
         For a worker that has just finished a job, and need not go back to its Celery queue for the next.
         """
         reply = self._run("take", service.value, *self._place(owner, place, decision))
-        return None if reply[0] == b"none" else _claim(owner, reply)
+        return None if reply[0] == b"none" else replies.claim(owner, reply)
 
     def _place(self, owner: str, place: Place, decision: bytes) -> tuple[Argument, ...]:
         return (owner, round(self._settings.lease_s * 1000), place.worker, place.server, place.processor, decision)
@@ -129,23 +136,24 @@ class Ledger:
         know is left out: a worker of a newer Tandem said it."""
         pieces: list[Piece] = []
         while True:
-            last, total, entries = self._run("said", job_id, attempt, position, _PAGE)
-            pieces += [_piece(place, fields) for place, fields in entries if _is_known(fields[0], job_id, place)]
+            last, total, speaker, entries = self._run("said", job_id, attempt, position, _PAGE)
+            pieces += [replies.piece(place, fields) for place, fields in entries
+                       if replies.known_voice(fields[0], job_id, place)]
             if len(entries) < _PAGE:
-                return Said(int(last), int(total), pieces)
-            attempt, position = _place(entries[-1][0])
+                return Said(int(last), int(total), pieces, speaker.decode())
+            attempt, position = replies.place(entries[-1][0])
 
     def settle(self, claim: Claim, state: State, ending: Ending = NOTHING) -> Settled:
         """Record how an attempt ended: succeeded with a result, or failed with an error."""
-        return Settled(self._run("settle", *_ending(claim, state, ending)).decode())
+        return Settled(self._run("settle", *replies.ending(claim, state, ending)).decode())
 
     def settle_and_take(self, claim: Claim, state: State, ending: Ending, *, place: Place, owner: str,
                         decision: bytes = b"") -> tuple[Settled, Claim | None]:
         """Settle, and in the same round trip take the first waiting job of the same service for `owner`."""
         settled, taken = self._scripts.run_together([
-            ("settle", self._timed(_ending(claim, state, ending))),
+            ("settle", self._timed(replies.ending(claim, state, ending))),
             ("take", self._timed((claim.service.value, *self._place(owner, place, decision))))])
-        return Settled(settled.decode()), None if taken[0] == b"none" else _claim(owner, taken)
+        return Settled(settled.decode()), None if taken[0] == b"none" else replies.claim(owner, taken)
 
     def release(self, claim: Claim, *, because: str, wait_s: float = 0.0) -> Settled:
         """Hand a running job back for another attempt, in `wait_s` seconds. `because` is "error" or "drain"; only errors
@@ -156,19 +164,29 @@ class Ledger:
     def cancel(self, job_id: str, tenant: str = "") -> State:
         """Cancel a live job at once; return the state it is in now. Raises `JobUnknown` or `JobGone`."""
         reply = self._run("cancel", job_id, tenant)
-        _refuse_missing(reply[0], job_id)
+        replies.refuse_missing(reply[0], job_id)
         return State(reply[1].decode())
 
     def read(self, job_id: str, tenant: str = "") -> Job:
         """Return the job. Raises `JobUnknown` (also for another tenant's job) or `JobGone`."""
         reply = self._run("read", job_id, tenant)
-        _refuse_missing(reply[0], job_id)
-        fields = reply[1]
-        record = dict(zip(fields[::2], fields[1::2], strict=True))
-        position, pace, slots = reply[2:]
-        if position < 0:
-            return Job.from_record(job_id, record)
-        return Job.from_record(job_id, record, position=position, eta_s=_eta_s(position, pace, slots))
+        replies.refuse_missing(reply[0], job_id)
+        return replies.job(job_id, reply)
+
+    def read_all(self, job_ids: Sequence[str], tenant: str = "") -> list[Job | None]:
+        """Return these jobs, None for each that is unknown, another tenant's, or past retention."""
+        found = self._scripts.run_together([("read", self._timed((job_id, tenant))) for job_id in job_ids])
+        return [replies.job(job_id, reply) if reply[0] == b"found" else None
+                for job_id, reply in zip(job_ids, found, strict=True)]
+
+    def page(self, tenant: str, *, state: State | None = None, before: str = "", limit: int = 20) -> Page:
+        """Return some of a tenant's own jobs, newest first, without input, result and error: those `before` the cursor of
+        an earlier page. It may be fewer than `limit`, also where more follow. Raises `InvalidInput` for a cursor that is
+        none."""
+        at_ms, last = replies.cursor(before)
+        more, at, last_id, found = self._run("page", tenant, state.value if state else "", at_ms, last, limit, _MOST_LOOKED)
+        jobs = [Job.from_record(job_id.decode(), replies.record(fields)) for job_id, fields in found]
+        return Page(jobs, f"{at.decode()}:{last_id.decode()}" if more else None)
 
     def glance(self, job_id: str) -> tuple[State, int] | None:
         """Return a job's state and attempt, None where there is no such job; `read` says why."""
@@ -178,11 +196,11 @@ class Ledger:
     def reap(self) -> tuple[list[str], list[str]]:
         """Queue again the jobs whose lease ran out; return the ids queued again and those failed for good."""
         again, failed = self._run("reap", self._settings.max_lost, _BATCH)
-        return _texts(again), _texts(failed)
+        return replies.texts(again), replies.texts(failed)
 
     def expire(self) -> list[str]:
         """End the jobs whose deadline has passed; return their ids."""
-        return _texts(self._run("expire", _BATCH))
+        return replies.texts(self._run("expire", _BATCH))
 
     def rewake(self, service: Service) -> int:
         """Fill the service's Celery queue up to its window; return how many lost wake-ups were pushed again."""
@@ -206,59 +224,13 @@ class Ledger:
     def census(self) -> Census:
         """Count everything in one step."""
         services = list(Service)
-        counts, delayed, running, finished, *sizes = self._run("census", *(service.value for service in services))
+        counts, delayed, running, finished, held, *sizes = self._run("census", *(service.value for service in services))
         return Census(
             counts={name.decode(): int(value) for name, value in zip(counts[::2], counts[1::2], strict=True)},
             waiting=dict(zip(services, sizes[::2], strict=True)), woken=dict(zip(services, sizes[1::2], strict=True)),
-            delayed=delayed, running=running, finished=finished)
+            delayed=delayed, running=running, finished=finished, held=held)
 
 
 def new_owner() -> str:
     """Return a fresh owner for a claim: 64 random bits as hex."""
     return os.urandom(8).hex()
-
-
-def _ending(claim: Claim, state: State, ending: Ending) -> tuple[Argument, ...]:
-    tail: list[Argument] = [ending.append[0], *ending.append[1]] if ending.append else []
-    return (claim.id, claim.owner, claim.attempt, state.value, ending.result, ending.error, ending.usage, *tail)
-
-
-def _claim(owner: str, reply: Sequence[bytes]) -> Claim:
-    job_id, attempt, errors, task, tenant, body, created, deadline, trace = reply[1:]
-    return Claim(id=job_id.decode(), owner=owner, attempt=int(attempt), errors=int(errors), task=task.decode(),
-                 tenant=tenant.decode(), input=body, created_ms=int(created),
-                 deadline_ms=int(deadline) if deadline else None, trace=trace.decode() or None)
-
-
-def _place(entry: bytes) -> tuple[int, int]:
-    attempt, _, position = entry.partition(b"-")
-    return int(attempt), int(position)
-
-
-def _piece(entry: bytes, fields: Sequence[bytes]) -> Piece:
-    return Piece(*_place(entry), Voice(fields[0].decode()), fields[1].decode())
-
-
-def _is_known(voice: bytes, job_id: str, entry: bytes) -> bool:
-    if voice in _VOICES:
-        return True
-    logs.event("voice_unknown", job=job_id, piece=entry.decode(), voice=repr(voice))
-    return False
-
-
-def _eta_s(position: int, pace_ms: bytes, slots: bytes) -> float | None:
-    """Seconds until a job at this position ends, at the pace measured; None before anything was measured."""
-    if not pace_ms:
-        return None
-    return round((position // max(int(slots or 1), 1) + 1) * float(pace_ms) / 1000, 3)
-
-
-def _refuse_missing(word: bytes, job_id: str) -> None:
-    if word == b"unknown":
-        raise JobUnknown(f"there is no job {job_id}")
-    if word == b"gone":
-        raise JobGone(f"job {job_id} is past its retention; its record was deleted")
-
-
-def _texts(values: Iterable[bytes]) -> list[str]:
-    return [value.decode() for value in values]

@@ -6,7 +6,7 @@ from enum import StrEnum
 
 import msgspec
 
-from app.job import Job, Service, State, service_of
+from app.job import Job, Lane, Service, State, service_of
 
 
 class Submitted(StrEnum):
@@ -15,15 +15,44 @@ class Submitted(StrEnum):
     ACCEPTED = "accepted"
     KNOWN = "known"  # this very call was made before, and its reply was lost
     REPLAYED = "replayed"  # the idempotency key names an earlier job with the same body
-    MISMATCH = "mismatch"  # the idempotency key names an earlier job with another body
+    MISMATCH = "mismatch"  # the idempotency key, or the id, names an earlier job with another body
+    TAKEN = "taken"  # the id is another tenant's
+    GONE = "gone"  # the id is that of a job past retention
+    LIMITED = "limited"  # the tenant's limits are used up
+
+
+class Limit(msgspec.Struct, frozen=True):
+    """How a tenant stands with one of its limits."""
+
+    name: str  # requests or tokens (by the minute), or jobs (in flight)
+    most: int
+    left: int
+    whole_ms: int  # until it is all there again, if nothing more is asked for
+
+
+class Shortage(msgspec.Struct, frozen=True):
+    """Which limit is used up, and for how long at least."""
+
+    name: str
+    wait_ms: int
 
 
 class Submission(msgspec.Struct, frozen=True, kw_only=True):
-    """The answer to a submit. `job` is there when the job was accepted just now; else read `job_id`."""
+    """The answer to a submit. `job` is there when the job was accepted just now; else read `job_id`. `limits` are those
+    that the tenant has, `shortage` is there where one of them is used up."""
 
     outcome: Submitted
     job_id: str
     job: Job | None
+    limits: tuple[Limit, ...] = ()
+    shortage: Shortage | None = None
+
+
+class Page(msgspec.Struct, frozen=True):
+    """A part of a tenant's jobs, newest first. `cursor` asks for what follows; None where nothing does."""
+
+    jobs: list[Job]
+    cursor: str | None
 
 
 class Settled(StrEnum):
@@ -58,6 +87,8 @@ class Claim:
     created_ms: int
     deadline_ms: int | None
     trace: str | None
+    lane: Lane = Lane.STANDARD
+    fingerprint: str | None = None
 
     @property
     def service(self) -> Service:
@@ -106,11 +137,13 @@ class Saying(msgspec.Struct, frozen=True):
 
 class Said(msgspec.Struct, frozen=True):
     """What a job has said: its last attempt (0: none yet), how many characters that said in all, and the pieces asked for,
-    as far as they are still kept."""
+    as far as they are still kept. `speaker` is the job that says it, where this one
+    waits for that one's answer."""
 
     attempt: int
     total: int
     pieces: list[Piece]
+    speaker: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,11 +156,12 @@ class Census:
     delayed: int
     running: int
     finished: int
+    held: int = 0
 
     @property
     def live(self) -> int:
         """Jobs accepted and not ended."""
-        return sum(self.waiting.values()) + self.delayed + self.running
+        return sum(self.waiting.values()) + self.delayed + self.held + self.running
 
     @property
     def terminal(self) -> int:

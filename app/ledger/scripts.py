@@ -14,11 +14,14 @@ from app.errors import StoreUnavailable
 from app.ledger.wakeup import lua_pieces
 
 _FOLDER = Path(__file__).parent / "lua"
-_PRELUDE = lua_pieces() + (_FOLDER / "prelude.lua").read_text()
+
+#: What stands in front of every script, in this order.
+PRELUDE = ("keys", "order", "queue", "limits", "holding", "ending")
+_PRELUDE = lua_pieces() + "\n".join((_FOLDER / "prelude" / f"{name}.lua").read_text() for name in PRELUDE)
 
 #: Script name -> its whole text.
 SOURCES = {path.stem: f"{_PRELUDE}\n{path.read_text()}"
-           for path in sorted(_FOLDER.glob("*.lua")) if path.stem != "prelude"}
+           for path in sorted(_FOLDER.glob("*.lua"))}
 _SHAS = {name: hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest() for name, text in SOURCES.items()}
 
 Argument = str | bytes | int | float

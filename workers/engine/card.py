@@ -137,9 +137,9 @@ def _template_bytes(tokenizer: Any) -> int | None:
         text = _applied(tokenizer, messages, tokenize=False)
         if text is None:
             continue
-        if any(text.count(message.content) > 1 for message in messages):
+        if any(text.count(message.text) > 1 for message in messages):
             return None
-        added.append(len(text.encode()) - sum(len(message.content.encode()) for message in messages))
+        added.append(len(text.encode()) - sum(len(message.text.encode()) for message in messages))
     return max(0, *added) if added else None
 
 

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from app.errors import EngineFailed
-from app.inputs import Message, ModelInput
+from app.inputs import ModelInput
+from app.messages import forms
 from workers.engine import TokenLogprob, TopLogprob
 from workers.engine.sampling import Logprobs
 
@@ -33,7 +34,7 @@ class Prompts:
         """Return the request's prompt. Raises `EngineFailed` for messages that the model's template does not take."""
         if request.prompt is not None:
             return ReadPrompt(self._encode(request.prompt), chat=False, thinking=False)
-        text = self._rendered(request.messages or [])
+        text = self._rendered(request)
         tokens = self._encode(text, add_special_tokens=False)
         return ReadPrompt(tokens, chat=True, thinking=text.rstrip().endswith(_THINK))
 
@@ -52,14 +53,20 @@ class Prompts:
         with self._lock:
             return list(self._tokenizer(text, **options)["input_ids"])
 
-    def _rendered(self, messages: Sequence[Message]) -> str:
+    def _rendered(self, request: ModelInput) -> str:
         if not self._tokenizer.chat_template:
             raise EngineFailed(f"{self._name} has no chat template, so it takes no `messages`; send a `prompt`")
-        turns = [{"role": turn.role, "content": turn.content} for turn in messages]
-        try:
-            return str(self._tokenizer.apply_chat_template(turns, add_generation_prompt=True, tokenize=False))
-        except Exception as exc:
-            raise EngineFailed(f"the model's chat template refuses these messages: {exc}") from exc
+        tools = request.offered
+        if tools and "tools" not in str(self._tokenizer.get_chat_template(tools=tools)):
+            raise EngineFailed(f"the chat template of {self._name} takes no `tools`")
+        failure = ""
+        for turns in forms(request.conversation):
+            try:
+                return str(self._tokenizer.apply_chat_template(turns, tools=tools, add_generation_prompt=True,
+                                                               tokenize=False))
+            except Exception as exc:  # noqa: BLE001 - a template can raise whatever Python can
+                failure = failure or str(exc)
+        raise EngineFailed(f"the model's chat template refuses these messages: {failure}")
 
     def _named(self, token: int) -> str:
         return str(self._tokenizer.decode([token], skip_special_tokens=False, clean_up_tokenization_spaces=False))

@@ -6,14 +6,18 @@ The last user message, or the prompt, is the script. Its words are echoed, a wor
     [repeat 50 word]                say a word 50 times
     [error transient] [error out-of-memory] [error permanent]
     [think] ... [answer]            what stands between is reasoning; a word a token like the rest
+
+Where JSON is asked for, a script that begins with no brace is the member `text` of an object, told at the end.
 """
 
+import json
 import re
 import time
 from collections.abc import Callable, Iterator
 
 from app.errors import EngineFailed, EngineOutOfMemory, EngineTransient, JobStopped
 from app.inputs import ModelInput
+from app.messages import JsonObjectFormat, JsonSchemaFormat
 from app.model_card import ModelCard
 from workers.engine import Channel, Generation, Tell, Usage, nobody
 
@@ -42,9 +46,10 @@ class ScriptedEngine:
 
     def generate(self, request: ModelInput, stopped: Callable[[], bool], tell: Tell = nobody) -> Generation:
         """Play the request's script. Raises what the script says, `EngineFailed` for a directive that is none."""
-        script = request.prompt if request.prompt is not None else (request.messages or [])[-1].content
+        script = request.prompt if request.prompt is not None else (request.messages or [])[-1].text
         said: dict[Channel, str] = {Channel.REASONING: "", Channel.CONTENT: ""}
         words, reason = 0, "stop"
+        tells_content = not (request.stop_strings or request.response_format)  # what is told may not be changed afterwards
         for channel, word in _words(script, stopped):
             if stopped():
                 raise JobStopped("stopped between two words of the script")
@@ -57,11 +62,19 @@ class ScriptedEngine:
                 said[channel] = cut
                 break
             said[channel] += piece
-            if channel is Channel.REASONING or not request.stop_strings:  # what is told may not be cut off afterwards
+            if channel is Channel.REASONING or tells_content:
                 tell(channel, piece)
         usage = Usage(prompt_tokens=_prompt_words(request), completion_tokens=words)
-        return Generation(text=said[Channel.CONTENT], reasoning=said[Channel.REASONING] or None, usage=usage,
+        text = _in_format(said[Channel.CONTENT], request)
+        return Generation(text=text, reasoning=said[Channel.REASONING] or None, usage=usage,
                           finish_reason="stop" if reason == "stop" else "length", model="scripted")
+
+
+def _in_format(text: str, request: ModelInput) -> str:
+    """Return the text as JSON where that is asked for and it is none."""
+    if not isinstance(request.response_format, JsonObjectFormat | JsonSchemaFormat) or text.startswith("{"):
+        return text
+    return json.dumps({"text": text})
 
 
 def _words(script: str, stopped: Callable[[], bool]) -> Iterator[tuple[Channel, str]]:
@@ -103,5 +116,5 @@ def _cut(text: str, stops: list[str]) -> str | None:
 
 
 def _prompt_words(request: ModelInput) -> int:
-    texts = [request.prompt] if request.prompt is not None else [turn.content for turn in request.messages or []]
+    texts = [request.prompt] if request.prompt is not None else [turn.text for turn in request.messages or []]
     return sum(len(text.split()) for text in texts)

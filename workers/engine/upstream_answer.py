@@ -12,6 +12,7 @@ from typing import Literal
 import msgspec
 
 from app.inputs import ModelInput
+from app.tool_calls import written
 from workers.engine import Channel, Generation, TokenLogprob, TopLogprob, Usage
 from workers.engine.reasoning import ReasoningSplitter, Said
 from workers.engine.upstream_failure import Translation
@@ -20,18 +21,32 @@ _DONE = b"[DONE]"
 
 #: What `finish_reason` may say that means a whole answer. Some servers have a word of their own for the end of turn.
 _WHOLE: dict[str, Literal["stop", "length"]] = {
-    "stop": "stop", "eos": "stop", "eos_token": "stop", "stop_sequence": "stop", "length": "length"}
+    "stop": "stop", "eos": "stop", "eos_token": "stop", "stop_sequence": "stop", "length": "length",
+    "tool_calls": "stop"}
 
 #: And what means that another call would end in the same way. Any other reason (DeepSeek's "insufficient_system_resource",
 #: vLLM's "abort") is taken for a breakdown of the upstream: whether the answer is whole is not known.
 _FOR_GOOD = {
     "content_filter": "its content filter withheld the answer",
-    "tool_calls": "the model called a tool, and it was offered none",
     "function_call": "the model called a function, and it was offered none"}
+
+
+class _Function(msgspec.Struct):
+    name: str | None = None
+    arguments: str | None = None
+
+
+class _ToolCall(msgspec.Struct):
+    """A piece of a call; those of one call have one index. The first has the id and the name."""
+
+    index: int = 0
+    id: str | None = None
+    function: _Function | None = None
 
 
 class _Delta(msgspec.Struct):
     content: str | None = None
+    tool_calls: list[_ToolCall] | None = None
     reasoning_content: str | None = None  # DeepSeek, SGLang, Model Studio, older vLLM
     reasoning: str | None = None  # vLLM; with the same text where both are there
 
@@ -117,6 +132,7 @@ class UpstreamAnswer:
         self._usage: _Usage | None = None
         self._pieces = 0
         self._reason: str | None = None
+        self._calls: dict[int, _ToolCall] = {}
 
     @property
     def finished(self) -> bool:
@@ -151,7 +167,9 @@ class UpstreamAnswer:
             raise self._translation.for_good(_FOR_GOOD[self._reason])
         if self._reason not in _WHOLE:
             raise self._translation.broken(f"the answer ended for '{self._reason}'")
-        said = self._keep(self._splitter.finish() if self._splitter else [])
+        if self._reason == "tool_calls" and not self._request.tools:
+            raise self._translation.for_good("the model called a tool, and it was offered none")
+        said = self._keep([*(self._splitter.finish() if self._splitter else []), *self._called()])
         if self._held:
             self._reasons = False
             said += self._keep([(Channel.CONTENT, "")])
@@ -189,8 +207,23 @@ class UpstreamAnswer:
             said.append((Channel.REASONING, thought))
         if text := delta.content or choice.text:
             said += self._splitter.feed(text) if self._splitter else [(Channel.CONTENT, text)]
-        self._pieces += bool(thought or text)
+        for call in delta.tool_calls or ():
+            self._call(call)
+        self._pieces += bool(thought or text or delta.tool_calls)
         return said
+
+    def _call(self, piece: _ToolCall) -> None:
+        call = self._calls.setdefault(piece.index, _ToolCall(piece.index, None, _Function("", "")))
+        function = call.function or _Function("", "")
+        call.id = call.id or piece.id
+        if piece.function:
+            function.name = (function.name or "") + (piece.function.name or "")
+            function.arguments = (function.arguments or "") + (piece.function.arguments or "")
+
+    def _called(self) -> list[Said]:
+        """Return the calls of tools as text, in the form that models write themselves (`app.tool_calls`)."""
+        return [(Channel.CONTENT, written(function.name, function.arguments or "", call_id=call.id))
+                for _, call in sorted(self._calls.items()) if (function := call.function) and function.name]
 
     def _keep(self, said: list[Said]) -> list[Said]:
         kept = self._ordered(said)
@@ -239,5 +272,5 @@ def _bytes(one: _TopLogprob) -> list[int]:
 
 
 def _words(request: ModelInput) -> int:
-    texts = [request.prompt or ""] if request.messages is None else [turn.content for turn in request.messages]
+    texts = [request.prompt or ""] if request.messages is None else [turn.text for turn in request.messages]
     return sum(len(text.split()) for text in texts)

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from app.inputs import ModelInput
+from app.messages import turns
 
 _BY_OPENAI = ("max_tokens", "temperature", "top_p", "presence_penalty", "frequency_penalty", "seed", "stop")
 _BY_VLLM = ("top_k", "min_p", "repetition_penalty", "stop_token_ids")
@@ -25,7 +26,9 @@ def arguments(request: ModelInput, model: str) -> dict[str, Any]:
         asked["extra_body"] = extra
     if request.messages is None:
         return asked | {"prompt": request.prompt} | ({"logprobs": request.top_logprobs} if request.logprobs else {})
-    asked["messages"] = [{"role": message.role, "content": message.content} for message in request.messages]
+    asked["messages"] = turns(request.messages, parsed=False)
+    asked |= {name: msgspec.to_builtins(value) for name in ("tools", "tool_choice", "response_format")
+              if (value := getattr(request, name)) is not None}
     if request.logprobs:
         asked |= {"logprobs": True} | ({"top_logprobs": request.top_logprobs} if request.top_logprobs else {})
     return asked

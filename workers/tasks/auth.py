@@ -24,17 +24,17 @@ class Credentials(Input):
 
 @job_task("auth.login")
 def login(attempt: Attempt) -> Answer:
-    """Check a password. Result: `granted`, and if so `account`, `username` and `role`.
+    """Check a password. Result: `granted`, and if so `account`, `username` and the account's `version`.
 
-    An unknown name takes as long as a wrong password.
+    An unknown name takes as long as a wrong password, and so does a disabled account, which nothing fits.
     """
     held = resources.held()
     assert held.keyring is not None, "the auth service loads the keyring before its first job"
     sealed = msgspec.json.decode(attempt.claim.input, type=LoginInput).sealed
     given = msgspec.json.decode(held.keyring.unseal(sealed), type=Credentials)
     account = held.accounts.find(given.username)
-    granted = matches(account.password_hash if account else None, given.password)
+    granted = matches(account.password_hash if account and account.disabled_ms is None else None, given.password)
     if account is None or not granted:
         return Answer(result={"granted": False})
     return Answer(result={"granted": True, "account": account.id, "username": account.username,
-                          "role": account.role.value})
+                          "version": account.version})

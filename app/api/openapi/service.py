@@ -1,5 +1,7 @@
 """The gateway about itself, for the OpenAPI document."""
 
+from typing import Any, Literal
+
 import msgspec
 
 from app.api.openapi import parts
@@ -9,19 +11,96 @@ from app.api.openapi.parts import Part
 class Alive(msgspec.Struct):
     """Health or readiness."""
 
-    status: str
+    status: Literal["alive", "ready"]
 
 
-SERVICE = Part(schemas=(Alive,), paths={
+class LiveWorker(msgspec.Struct):
+    """A worker process as it says itself. The CPUs are those the kernel keeps it to; `figures` is what it counts."""
+
+    pid: int
+    cpus: list[int]
+    slots: int
+    busy: int
+    figures: dict[str, float]
+
+
+class Worker(msgspec.Struct):
+    """A worker of the topology, and the process that is it now."""
+
+    name: str
+    services: list[str]
+    processors: list[str]
+    concurrency: int
+    live: LiveWorker | None
+
+
+class Server(msgspec.Struct):
+    """A server of the topology."""
+
+    name: str
+    gateway: str
+    workers: list[Worker]
+
+
+class Queue(msgspec.Struct):
+    """A service's queue: jobs that may run now, those of them with and without a wake-up, jobs running, jobs held for
+    another's end, messages in the Celery queue, and how long the oldest waiting job has waited."""
+
+    waiting: int
+    woken: int
+    backlog: int
+    running: int
+    held: int
+    messages: int
+    oldest_s: float
+
+
+class Status(msgspec.Struct):
+    """The state of the system. `counts` holds all that the ledger has counted, by name."""
+
+    profile: str
+    gateway: str
+    servers: list[Server]
+    queues: dict[str, Queue]
+    delayed: int
+    running: int
+    counts: dict[str, int]
+    balanced: bool
+
+
+def _text(kind: str, description: str) -> dict[str, Any]:
+    return {"description": description, "content": {kind: {"schema": {"type": "string"}}}}
+
+
+_NOT_CHANGED = {"description": "What the caller has is still right", "headers": {"ETag": parts.header_ref("ETag")}}
+_KINDS = ("text/css", "text/javascript", "image/svg+xml", "text/plain")
+_FILE = {"type": "string", "description": "A file that a page is made of."}
+
+SERVICE = Part(schemas=(Alive, Status), paths={
     "/v1/status": {"get": {
         "operationId": "status", "summary": "Servers, workers, pins, queues and books (operators)",
-        "responses": {"200": {"description": "The state of the system", "content": {
-            "application/json": {"schema": {"type": "object"}}}}, **parts.problems(401, 403, 503)}}},
+        "responses": {"200": parts.json("Status", "The state of the system")}}},
+    "/metrics": {"get": {
+        "operationId": "metrics", "summary": "Metrics for Prometheus (operators, or the scraper's own token)",
+        "description": "Where the request says that it takes it, the format is OpenMetrics.",
+        "responses": {"200": {"description": "The metrics", "content": {
+            "text/plain": {"schema": {"type": "string"}},
+            "application/openmetrics-text": {"schema": {"type": "string"}}}}}}},
     "/healthz": {"get": {"operationId": "healthz", "summary": "Is the process alive", "security": [],
                          "responses": {"200": parts.json("Alive", "Alive")}}},
     "/readyz": {"get": {"operationId": "readyz", "summary": "Can jobs be accepted", "security": [],
                         "responses": {"200": parts.json("Alive", "Ready"), **parts.problems(503)}}},
     "/openapi.json": {"get": {"operationId": "openapi", "summary": "This document", "security": [],
+                              "parameters": [parts.IF_NONE_MATCH],
                               "responses": {"200": {"description": "OpenAPI 3.1", "content": {
-                                  "application/json": {"schema": {"type": "object"}}}}}}},
+                                  "application/json": {"schema": {"type": "object"}}}}, "304": _NOT_CHANGED}}},
+    "/docs": {"get": {"operationId": "docs", "summary": "This document, for people", "security": [],
+                      "parameters": [parts.IF_NONE_MATCH],
+                      "responses": {"200": _text("text/html", "A page"), "304": _NOT_CHANGED}}},
+    "/static/{name}": {"get": {
+        "operationId": "readFile", "summary": "What the pages are made of", "security": [],
+        "parameters": [parts.path("name", _FILE), parts.IF_NONE_MATCH],
+        "responses": {"200": {"description": "The file", "content": {
+            kind: {"schema": {"type": "string"}} for kind in _KINDS}},
+            "304": _NOT_CHANGED, **parts.problems(404)}}},
 })

@@ -3,7 +3,9 @@
 local now = now_ms()
 local old = redis.call('ZRANGEBYSCORE', 'finished', '-inf', now - tonumber(ARGV[2]), 'LIMIT', 0, ARGV[4])
 for _, id in ipairs(old) do
-  redis.call('SET', 'gone:' .. id, redis.call('HGET', 'job:' .. id, 'tenant'), 'PX', ARGV[3])
+  local tenant = redis.call('HGET', 'job:' .. id, 'tenant')
+  redis.call('SET', 'gone:' .. id, tenant, 'PX', ARGV[3])
+  redis.call('ZREM', 'jobs:' .. tenant, id)
   redis.call('DEL', 'job:' .. id, 'said:' .. id)
   redis.call('ZREM', 'finished', id)
 end

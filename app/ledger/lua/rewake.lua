@@ -10,6 +10,7 @@ for _, id in ipairs(redis.call('ZRANGEBYSCORE', 'delayed', '-inf', now, 'LIMIT',
   enqueue(job[1], id, job[2], now)
 end
 local woken = top_up(service, now)
+forget_idle_flows(service)
 
 local old = redis.call('ZRANGEBYSCORE', 'woken:' .. service, '-inf', now - tonumber(ARGV[3]))
 if #old == 0 then return {woken, 0} end

@@ -11,14 +11,15 @@ if before then
 end
 
 for _ = 1, 100 do
-  local id = redis.call('ZRANGE', 'waiting:' .. service, 0, 0)[1]
+  local first = redis.call('ZRANGE', 'waiting:' .. service, 0, 0, 'WITHSCORES')
+  local id = first[1]
   if not id then break end
   local job = redis.call('HMGET', 'job:' .. id, 'deadline_ms', 'attempt')
   if job[1] and tonumber(job[1]) <= now then
     finish_late(id, service, 'queued', job[2], now)
   else
     withdraw(id, service)
-    begin(id, now)
+    begin(id, service, first[2], now)
     redis.call('SET', 'taken:' .. owner, id, 'PX', ARGV[4])
     top_up(service, now)
     return claimed(id)

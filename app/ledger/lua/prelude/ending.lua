@@ -1,0 +1,136 @@
+-- How jobs begin and end.
+
+local COPIED = {'result', 'error', 'usage', 'server', 'processor', 'worker', 'started_ms'}  -- from a leader to its followers
+
+-- How many characters the job's last attempt has said, or nil where it has said nothing, or too long ago.
+local function said_by(id)
+  local last = redis.call('XREVRANGE', 'said:' .. id, '+', '-', 'COUNT', 1)[1]
+  return last and string.match(last[1], '%d+$')
+end
+
+-- What a job used of the tokens that it took: nothing, if it never ran itself; nil, if that is not known.
+local function tokens_used(usage, attempt, follows)
+  if follows or attempt == '0' then return 0 end
+  local read, used = pcall(cjson.decode, usage or '')
+  if not read or type(used) ~= 'table' then return nil end
+  return (tonumber(used.prompt_tokens) or 0) + (tonumber(used.completion_tokens) or 0)
+end
+
+-- A follower ends: what it has said is what its leader had said up to now. Returns the leader's attempt.
+local function leave_leader(id, leader)
+  local attempt = redis.call('HGET', 'job:' .. leader, 'attempt') or '0'
+  redis.call('HSET', 'job:' .. id, 'attempt', attempt, 'said', said_by(leader) or 0)
+  redis.call('HDEL', 'job:' .. id, 'follows')
+  redis.call('ZREM', 'followers:' .. leader, id)
+  return attempt
+end
+
+local finish
+
+-- All who follow get the leader's end.
+local function share(leader, service, state, now)
+  local fields = {}
+  for i, value in ipairs(redis.call('HMGET', 'job:' .. leader, unpack(COPIED))) do
+    if value then
+      fields[#fields + 1] = COPIED[i]
+      fields[#fields + 1] = value
+    end
+  end
+  for _, id in ipairs(redis.call('ZRANGE', 'followers:' .. leader, 0, -1)) do
+    redis.call('ZREM', 'held', id)
+    redis.call('ZREM', 'deadlines', id)
+    finish(id, service, state, now, unpack(fields))
+  end
+end
+
+-- A job that others may follow has ended.
+local function land_flight(id, fingerprint, service, state, attempt, now)
+  if redis.call('GET', 'flight:' .. fingerprint) ~= id then return end
+  if redis.call('EXISTS', 'followers:' .. id) == 1 and state ~= 'succeeded' and state ~= 'failed' then
+    succeed_leader(id, fingerprint, attempt, now)
+  else
+    redis.call('DEL', 'flight:' .. fingerprint)
+    share(id, service, state, now)
+  end
+end
+
+-- The one way into a terminal state. Callers have checked that the job is live.
+finish = function(id, service, state, now, ...)
+  local key = 'job:' .. id
+  redis.call('HSET', key, 'state', state, 'finished_ms', whole(now), ...)
+  redis.call('HINCRBY', key, 'recorded', 1)
+  local job = redis.call('HMGET', key, 'tenant', 'own', 'attempt', 'line', 'fingerprint', 'follows', 'webhook', 'tokens',
+    'usage')
+  local tenant, attempt, leader = job[1], job[3], job[6]
+  if service == 'auth' then redis.call('HDEL', key, 'input') end  -- holds a sealed password
+  redis.call('ZADD', 'finished', now, id)
+  if leader then attempt = leave_leader(id, leader) end
+  local kept_ms = state == 'succeeded' and SAID_KEPT_OF_SUCCESS_MS or SAID_KEPT_MS
+  if redis.call('PEXPIRE', 'said:' .. id, kept_ms) == 1 then redis.call('HSET', key, 'said', said_by(id)) end
+  count(state)
+  redis.call('XADD', 'announcements', 'MAXLEN', '~', ANNOUNCEMENTS_KEPT, '*', 'id', id, 'state', state)
+  if job[2] then
+    land(tenant)
+    tell(tenant, id, state, service, attempt)
+  end
+  if job[7] then redis.call('XADD', 'hooks', '*', 'id', id, 'tenant', tenant, 'state', state) end
+  if job[8] then settle_tokens(tenant, job[8], tokens_used(job[9], attempt, leader)) end
+  if job[4] then leave_line(id, job[4], now) end
+  if job[5] and not leader then land_flight(id, job[5], service, state, attempt, now) end
+end
+
+-- Out of the queue without having run: its flow need not wait for it.
+local function leave_queue(id, service)
+  if redis.call('ZREM', 'held', id) == 0 then
+    local job = redis.call('HMGET', 'job:' .. id, 'tenant', 'lane', 'attempt')
+    if job[3] == '0' then give_back(service, job[1], job[2]) end
+    withdraw(id, service)
+    redis.call('ZREM', 'delayed', id)
+  end
+  redis.call('ZREM', 'deadlines', id)
+end
+
+local function leave_worker(id)
+  redis.call('ZREM', 'leases', id)
+  redis.call('ZREM', 'deadlines', id)
+  redis.call('HDEL', 'job:' .. id, 'owner')
+end
+
+-- Out of a worker's hands by another's wish: tell it, so that it stops at once and not with its next beat.
+local function stop_worker(id)
+  local job = redis.call('HMGET', 'job:' .. id, 'worker', 'owner')
+  redis.call('PUBLISH', 'stopped:' .. job[1], id .. ' ' .. job[2])
+  leave_worker(id)
+end
+
+-- End a live job whose deadline has passed: never started = expired, else cancelled.
+local function finish_late(id, service, state, attempt, now)
+  if state == 'running' then stop_worker(id) else leave_queue(id, service) end
+  local started = attempt ~= '0'
+  finish(id, service, started and 'cancelled' or 'expired', now, 'error', cjson.encode({code = 'deadline-passed',
+    fault = 'caller', detail = started and 'the deadline passed while the job was being worked on'
+      or 'the deadline passed before a worker was free'}))
+  top_up(service, now)
+end
+
+-- The next attempt at a waiting job begins, under a lease. Called by claim and take, which have the same
+-- ARGV[3..8]: owner, lease ms, worker, server, processor, decision.
+local function begin(id, service, order, now)
+  local key = 'job:' .. id
+  local attempt = redis.call('HINCRBY', key, 'attempt', 1)
+  if attempt > 1 then redis.call('DEL', 'said:' .. id) end
+  redis.call('HSET', key, 'state', 'running', 'owner', ARGV[3], 'worker', ARGV[5], 'server', ARGV[6], 'processor', ARGV[7],
+    'decision', ARGV[8], 'started_ms', whole(now))
+  redis.call('ZADD', 'leases', now + tonumber(ARGV[4]), id)
+  advance(service, order)
+  local job = redis.call('HMGET', key, 'own', 'tenant')
+  if job[1] then tell(job[2], id, 'started', service, attempt) end
+end
+
+-- What a worker gets with a job that is now its own.
+local function claimed(id)
+  local got = redis.call('HMGET', 'job:' .. id, 'attempt', 'errors', 'task', 'tenant', 'input', 'created_ms', 'deadline_ms',
+    'trace', 'lane', 'fingerprint')
+  return {'claimed', id, got[1], got[2] or '0', got[3], got[4], got[5] or '{}', got[6], got[7] or '', got[8] or '', got[9],
+    got[10] or ''}
+end

@@ -1,0 +1,41 @@
+"""What operators' commands have in common: the settings of the app that `-A` names, and errors as one line."""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import click
+import redis
+
+from app.accounts import Accounts
+from app.errors import TandemError
+from app.settings import Settings
+from app.store import open_redis
+
+
+def with_settings(command: Callable[..., None]) -> Callable[..., None]:
+    """Hand a command the settings; show errors as one line."""
+    @click.pass_context
+    @functools.wraps(command)
+    def wrapped(context: click.Context, *args: Any, **kwargs: Any) -> None:
+        try:
+            command(context.obj.app.tandem_settings, *args, **kwargs)
+        except (TandemError, redis.exceptions.RedisError, OSError) as exc:
+            raise click.ClickException(str(exc)) from exc
+
+    return wrapped
+
+
+def with_accounts(command: Callable[..., None]) -> Callable[..., None]:
+    """Hand a command the accounts; show errors as one line."""
+    @with_settings
+    @functools.wraps(command)
+    def wrapped(settings: Settings, *args: Any, **kwargs: Any) -> None:
+        command(Accounts(open_redis(settings)), *args, **kwargs)
+
+    return wrapped
+
+
+def no_account(username: str) -> click.ClickException:
+    """The error for a name that nobody has."""
+    return click.ClickException(f"there is no account '{username}'; `users list` shows them")
