@@ -18,6 +18,7 @@ from enum import StrEnum
 
 import redis
 
+from app import limits
 from app.errors import InvalidInput
 from app.ledger.scripts import Evaluator
 from app.lua_script import LuaScript
@@ -127,10 +128,13 @@ class Accounts:
         return bool(self._change([_account(username)], "keep", "disabled_ms", ""))
 
     def remove(self, username: str) -> bool:
-        """Delete an account with its sessions and keys; return whether there was one."""
+        """Delete an account with its sessions, keys and limits; return whether there was one."""
+        account = self.find(username)
         removed = bool(self._change([_account(username)], "remove"))  # first: no key acts for an account that is not there
         for key in self.keys(username):
             self.revoke_key(key.id)
+        if removed and account:
+            limits.forget(self._client, account.id)
         return removed
 
     def all(self) -> list[Account]:

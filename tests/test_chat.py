@@ -8,6 +8,7 @@ import pytest
 import redis
 
 from app.announcements import Announcements
+from app.conversations import line_of
 from app.errors import EngineTransient, JobStopped
 from app.job import Lane, NewJob, Service, State, model_part, new_job_id
 from app.ledger import Claim, Ledger, Place, new_owner
@@ -30,10 +31,10 @@ def held(client: redis.Redis, settings: Settings, monkeypatch: pytest.MonkeyPatc
     announcements.stop()
 
 
-def claimed(ledger: Ledger) -> Claim:
+def claimed(ledger: Ledger, lane: Lane = Lane.INTERACTIVE) -> Claim:
     """Submit a chat and claim it."""
     job_id = new_job_id()
-    ledger.submit(NewJob(id=job_id, service=Service.CHAT, task="chat.reply", tenant="ann", lane=Lane.INTERACTIVE,
+    ledger.submit(NewJob(id=job_id, service=Service.CHAT, task="chat.reply", tenant="ann", lane=lane,
                          input=b'{"conversation": "c", "message": "well?"}'))
     claim = ledger.claim(job_id, PLACE, owner=new_owner())
     assert isinstance(claim, Claim)
@@ -78,3 +79,28 @@ def test_a_chat_that_fails_before_it_has_a_part_fails_as_it_is(ledger: Ledger, c
 
     with pytest.raises(ValueError, match="JSON is malformed"):
         CODES["chat.reply"](an_attempt(claimed(ledger), ledger, Settings(max_attempts=1)))
+
+
+@pytest.mark.usefixtures("held")
+@pytest.mark.parametrize("lane", list(Lane))
+def test_the_models_part_is_as_urgent_as_its_chat(lane: Lane, ledger: Ledger, settings: Settings) -> None:
+    claim = claimed(ledger, lane)
+
+    with pytest.raises(EngineTransient):
+        CODES["chat.reply"](an_attempt(claim, ledger, settings))
+
+    assert ledger.read(model_part(claim.id)).lane is lane
+
+
+def test_two_turns_at_once_are_answered_one_after_the_other(ledger: Ledger) -> None:
+    first, second, elsewhere = (
+        NewJob(id=new_job_id(), service=Service.CHAT, task="chat.reply", tenant="ann", line=line_of("ann", name),
+               input=b'{"conversation": "c", "message": "well?"}') for name in ("c", "c", "d"))
+    for job in (first, second, elsewhere):
+        ledger.submit(job)
+
+    claims = [ledger.claim(job.id, PLACE, owner=new_owner()) for job in (first, second, elsewhere)]
+    ledger.cancel(first.id)
+
+    assert [isinstance(claim, Claim) for claim in claims] == [True, False, True]
+    assert isinstance(ledger.claim(second.id, PLACE, owner=new_owner()), Claim)

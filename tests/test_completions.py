@@ -98,7 +98,7 @@ def test_errors_are_the_clients_own_classes(sdk: openai.OpenAI, stranger: Caller
 
 
 def cancelled(caller: Caller, count: int) -> None:
-    wait_until(lambda: [job["state"] for job in jobs_of(caller)] == ["cancelled"] * count, timeout_s=20,
+    wait_until(lambda: [job["state"] for job in jobs_of(caller)] == ["cancelled"] * count, timeout_s=5,
                what=f"{count} jobs to be cancelled")
 
 

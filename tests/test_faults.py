@@ -212,7 +212,7 @@ def test_jobs_accepted_by_a_gateway_that_is_killed_are_there_and_a_new_gateway_s
         kill(process.pid)
 
     def back() -> bool:
-        with suppress(requests.ConnectionError):
+        with suppress(requests.ConnectionError, requests.Timeout):
             return requests.get(f"{address}/readyz", timeout=5).status_code == 200
         return False
 

@@ -195,7 +195,7 @@ def test_the_raw_value_of_a_put_is_kept_as_it_was_written() -> None:
      "/input/messages/1/role", "Invalid enum value 'bot'"),
     ("model", {"messages": [{"role": "user", "content": ""}]}, "/input/messages/0", "length >= 1"),
     ("model", {"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, "/input/messages/0/content/0/type",
-     "it must be one of refusal, text"),
+     "it must be one of text, refusal"),
     ("model", {"messages": [{"role": "tool", "content": "a"}]}, "/input/messages/0", "tool_call_id"),
     ("model", {"messages": [{"role": "user", "content": "a"}], "tool_choice": "required"}, "/input", "needs `tools`"),
     ("model", {"prompt": "a", "response_format": {"type": "json_object"}}, "/input", "go with `messages`"),

@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from gevent import monkey
+
 from app import logs
 from app.errors import JobGone, JobUnknown, StoreUnavailable, TandemError
 from app.following import Following
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 _LOOK_S = 1.0  # between two looks at the connection
 KEEP_S = 10.0  # without a word for so long, the client is told that we are there
 
+_poll = monkey.get_original("select", "poll")  # gevent's own does not know POLLRDHUP; this one never waits here
 _GONE = select.POLLRDHUP | select.POLLHUP | select.POLLERR | select.POLLNVAL
 
 
@@ -133,7 +136,7 @@ class CompletionWork:
     def _is_gone(self) -> bool:
         if self._connection is None:
             return False
-        poll = select.poll()
+        poll = _poll()
         try:
             poll.register(self._connection, select.POLLRDHUP)
         except ValueError:  # it is closed

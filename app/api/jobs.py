@@ -9,8 +9,9 @@ from flask import Blueprint, Response, request
 from app.accounts import Scope
 from app.api import bodies, caller, submission
 from app.api.etag import validated
+from app.conversations import line_of
 from app.errors import InvalidInput, JobUnknown
-from app.inputs import read_request
+from app.inputs import ChatInput, read_request
 from app.job import NewJob, is_job_id
 
 blueprint = Blueprint("jobs", __name__, url_prefix="/v1/jobs")
@@ -69,7 +70,8 @@ def _wanted(who: caller.Caller, job_id: str | None = None) -> NewJob:
         raise bodies.malformed(exc) from exc
     return submission.new_job(
         who, wanted.service, decoded, bytes(wanted.input), lane=wanted.lane, deadline_s=wanted.deadline_s,
-        digested=wanted, webhook_url=wanted.webhook_url, job_id=job_id)
+        digested=wanted, webhook_url=wanted.webhook_url, job_id=job_id,
+        line=line_of(who.tenant, decoded.conversation) if isinstance(decoded, ChatInput) else None)
 
 
 def _asked_wait_s() -> float:

@@ -50,7 +50,7 @@ def headers() -> list[tuple[str, str]]:
 
 def _policy(limit: Limit) -> str:
     window = "" if limit.name == "jobs" else f";w={_MINUTE_S}"
-    unit = '' if limit.name == "requests" else f';qu="{limit.name}"'
+    unit = ';qu="tokens"' if limit.name == "tokens" else ""
     return f'"{limit.name}";q={limit.most}{unit}{window}'
 
 

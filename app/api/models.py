@@ -5,7 +5,6 @@ all servers: the upstream's model, or the engine's own name. `default` always na
 """
 
 import time
-from typing import Any
 
 import msgspec
 import redis
@@ -76,9 +75,9 @@ def listed() -> Response:
     return bodies.json_response(ModelList([ModelObject(name) for name in bodies.gateway().model_names.all()]))
 
 
-@blueprint.get("/<path:name>")
-def read(name: str) -> Response:
+@blueprint.get("/<path:model>")
+def read(model: str) -> Response:
     """Return one model; its name may have slashes."""
     caller.current(Scope.JOBS_READ)
-    found: Any = bodies.gateway().model_names.find(name)
-    return bodies.json_response(ModelObject(found if name != ALIAS else ALIAS))
+    found = bodies.gateway().model_names.find(model)
+    return bodies.json_response(ModelObject(ALIAS if model == ALIAS else found))

@@ -1,9 +1,9 @@
 """The chat service: a turn of a conversation, answered by the model service.
 
-The model's part is a job of its own. It ends with the chat: where the chat is over without an answer, so is its part; where
+The model's part is a job of its own, in the chat's lane. It ends with the chat: where the chat is over without an answer, so is its part; where
 another attempt of the chat follows, that finds the part again, and its answer.
 
-The history lies in `conversation:<tenant>:<name>`, a list of turns as JSON. The caller's turn and the reply are appended in
+The history lies where `app.conversations` says. The caller's turn and the reply are appended in
 the same step that records the result, so a conversation holds a reply if and only if its job succeeded.
 """
 
@@ -11,19 +11,15 @@ import time
 
 import msgspec
 
+from app.conversations import turns_key
 from app.errors import EngineFailed, EngineTransient, JobStopped, JobUnknown
 from app.inputs import ChatInput, Message, ModelInput, Sampling
-from app.job import Job, Lane, NewJob, Service, State, model_part
+from app.job import Job, NewJob, Service, State, model_part
 from workers import resources
 from workers.attempt import Answer, Attempt, SlotsTaken, verdict
 from workers.tasks import job_task
 
 _LONGEST_WAIT_S = 3600.0  # for the model's part, where the job has no deadline of its own
-
-
-def conversation_key(tenant: str, name: str) -> str:
-    """Return the Redis key of a conversation's turns."""
-    return f"conversation:{tenant}:{name}"
 
 
 @job_task("chat.reply")
@@ -59,7 +55,7 @@ def _end_part(attempt: Attempt) -> None:
 
 def _reply(attempt: Attempt) -> Answer:
     request = msgspec.json.decode(attempt.claim.input, type=ChatInput)
-    key = conversation_key(attempt.claim.tenant, request.conversation)
+    key = turns_key(attempt.claim.tenant, request.conversation)
     turns = [msgspec.json.decode(turn, type=Message) for turn in resources.held().client.lrange(key, 0, -1)]
     asked = Message(role="user", content=request.message)
     sampling = {name: getattr(request, name) for name in Sampling.__struct_fields__}
@@ -78,7 +74,7 @@ def _through_the_model(attempt: Attempt, request: ModelInput) -> Job:
     job_id = model_part(claim.id)
     left_s = (claim.deadline_ms - time.time() * 1000) / 1000 if claim.deadline_ms else None
     part = NewJob(id=job_id, service=Service.MODEL, task="model.generate", tenant=claim.tenant, parent=claim.id,
-                  input=msgspec.json.encode(request), lane=Lane.INTERACTIVE, trace=claim.trace,
+                  input=msgspec.json.encode(request), lane=claim.lane, trace=claim.trace,
                   deadline_s=max(left_s, 0.001) if left_s is not None else None)
     announcements = resources.held().announcements
     with announcements.waiter(job_id) as event:
@@ -92,4 +88,4 @@ def _through_the_model(attempt: Attempt, request: ModelInput) -> Job:
         raise JobStopped("the job ended while the model worked on its part")
     if not job.state.terminal:
         raise EngineTransient(f"the model's part, job {job_id}, is still {job.state} after {_LONGEST_WAIT_S:g} s")
-    raise EngineFailed(f"the model's part, job {job_id}, {job.state}: {job.error_text()}")
+    raise EngineFailed(f"the model gave no answer to this turn, which is not kept: its job {job_id} {job.state}: {job.error_text()}")

@@ -80,11 +80,11 @@ _DESCRIPTION = """As OpenAI's, over the same queues as jobs, in the lane `intera
 when the client closes its connection. A request that waits for more than three seconds is answered with status 200 and
 blank lines until the answer, or an error's body, is there; a stream has `: keep-alive` comments, and an error comes as
 its last event, `{"error": ...}`. `tool_choice` other than `auto` and `none`, and `response_format`, are told to the
-model in words; an answer that should be JSON and is not is the error `answer_not_json`. The content of a JSON answer comes in
-one piece, log probabilities in the last chunk of a choice. If a worker is lost in mid-stream, the stream goes on where the
-new answer agrees with what was sent, else it ends with the error `stream_diverged`."""
+model in words; an answer that should be JSON and is not is the error `answer_not_json`. The content of a JSON answer
+comes in one piece, log probabilities in the last chunk of a choice. If a worker is lost in mid-stream, the stream goes
+on where the new answer agrees with what was sent, else it ends with the error `stream_diverged`."""
 
-_NAME = {"name": "name", "in": "path", "required": True, "schema": {"type": "string"},
+_NAME = {"name": "model", "in": "path", "required": True, "schema": {"type": "string"},
          "description": "A model's name, or `default`."}
 
 COMPLETIONS = Part(
@@ -102,7 +102,7 @@ COMPLETIONS = Part(
         "/v1/models": {"get": {
             "operationId": "listModels", "summary": "List the models served",
             "responses": {"200": parts.json("ModelList", "The models"), **_errors(401, 403, 503)}}},
-        "/v1/models/{name}": {"get": {
+        "/v1/models/{model}": {"get": {
             "operationId": "readModel", "summary": "Read a model", "parameters": [_NAME],
             "responses": {"200": parts.json("ModelObject", "The model"), **_errors(401, 403, 404, 503)}}},
     })

@@ -63,10 +63,7 @@ if ARGV[8] ~= '' and result == '' then
 end
 redis.call('HSET', key, unpack(record))
 count('accepted')
-if own then
-  tell(tenant, id, 'queued', service, 0)
-  redis.call('EXPIRE', 'events:' .. tenant, EVENTS_KEPT_S)
-end
+if own then tell(tenant, id, 'queued', service, 0) end
 
 local position = -1
 if result ~= '' then

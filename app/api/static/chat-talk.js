@@ -1,0 +1,174 @@
+// One conversation as it is shown: its turns, and the answer that is under way.
+
+import { Answer } from "./chat-answer.js";
+import { byId, el } from "./chat-dom.js";
+import { Question } from "./chat-question.js";
+import { randomId } from "./chat-session.js";
+import { events } from "./chat-stream.js";
+
+/** `on` has `busy(whether)`, `sent(id)` (a turn was added), `answered(id)`, `refused(text, problem)` and `failed(problem)`. */
+export class Talk {
+  #turns = [];  // { question, answer }
+  #followed = null;  // { jobId, leave: AbortController }
+  id = null;
+
+  constructor(session, api, { scroll, speech, sampling, on }) {
+    Object.assign(this, { session, api, scroll, speech, sampling, on });
+  }
+
+  get busy() {
+    return this.#followed !== null;
+  }
+
+  /** Show a conversation, null for one that does not exist yet. The answer under way is left to itself: it goes on. */
+  async open(id) {
+    this.#leave();
+    this.id = id;
+    this.#turns = [];
+    byId("turns").replaceChildren(...(id ? [] : [welcome()]));
+    if (id) await this.reload();
+    this.scroll.toEnd();
+  }
+
+  /** Read the turns anew, as another tab may have added some; follow the answer that is under way. */
+  async reload() {
+    const { id } = this;
+    if (!id || this.busy) return;
+    const turns = await this.api.turns(id);
+    if (this.id !== id || this.busy) return;
+    this.#turns = [];
+    byId("turns").replaceChildren(...(turns.length ? [] : [welcome()]));
+    for (const { question, answer, job } of turns) {
+      const turn = this.#add(question);
+      if (answer) turn.answer.set(answer);
+      turn.answer.settle(job, { answered: Boolean(answer) });
+    }
+    this.scroll.grew();
+    const last = turns.at(-1);
+    if (last?.live) this.#follow(last.job.id, this.#turns.at(-1));
+    else this.#offer();
+  }
+
+  /** Say something; in a conversation that is made now where there is none yet. */
+  async send(text) {
+    const turn = this.#add(text);
+    await this.#ask(turn, async () => {
+      if (!this.id) this.id = (await this.api.create()).id;
+      return this.api.say(this.id, text, this.sampling(), this.#key);
+    }, () => this.#takeBack(turn, text));
+  }
+
+  /** Have another answer to the last message, or to what it is changed to. */
+  async again(text = null) {
+    const { question, answer: before } = this.#turns.at(-1);
+    this.#turns.pop();
+    question.element.remove();
+    before.element.remove();
+    const turn = this.#add(text ?? question.text);
+    await this.#ask(turn, () => (text === null
+      ? this.api.regenerate(this.id, this.sampling(), this.#key)
+      : this.api.edit(this.id, text, this.sampling(), this.#key)),
+    () => this.reload());
+  }
+
+  async stop() {
+    if (!this.#followed?.jobId) return;
+    try {
+      await this.api.cancel(this.#followed.jobId);
+    } catch (problem) {
+      this.on.failed(problem);
+    }
+  }
+
+  /** Forget all that is shown. */
+  clear() {
+    this.#leave();
+    this.id = null;
+    this.#turns = [];
+    byId("turns").replaceChildren();
+  }
+
+  async #ask(turn, submit, refused) {
+    const place = { jobId: null, leave: new AbortController() };
+    this.#followed = place;
+    this.on.busy(true);
+    this.#offer();
+    this.scroll.toEnd();
+    this.#key = randomId();
+    try {
+      const job = await submit();
+      if (this.#followed !== place) return;
+      this.on.sent(this.id);
+      await this.#follow(job.id, turn, place);
+    } catch (problem) {
+      if (this.#followed !== place) return;
+      this.#rest();
+      await refused();
+      this.on.failed(problem);
+    }
+  }
+
+  #key = "";
+
+  async #follow(jobId, turn, place = { jobId, leave: new AbortController() }) {
+    place.jobId = jobId;
+    this.#followed = place;
+    this.on.busy(true);
+    this.speech.begin();
+    try {
+      for await (const event of events(this.session, jobId, place.leave.signal)) turn.answer.take(event);
+    } catch (problem) {
+      if (place.leave.signal.aborted) return;
+      turn.answer.fail(problem);
+    }
+    if (this.#followed !== place) return;
+    this.#rest();
+    this.speech.end();
+    this.#offer();
+    this.on.answered(this.id);
+  }
+
+  #rest() {
+    this.#followed = null;
+    this.on.busy(false);
+  }
+
+  #leave() {
+    this.#followed?.leave.abort();
+    if (this.#followed) this.#rest();
+  }
+
+  #takeBack(turn, text) {
+    this.#turns = this.#turns.filter((each) => each !== turn);
+    turn.question.element.remove();
+    turn.answer.element.remove();
+    if (!this.#turns.length) byId("turns").replaceChildren(welcome());
+    this.#offer();
+    this.on.refused(text);
+  }
+
+  #add(text) {
+    const question = new Question(text, (changed) => this.again(changed));
+    const answer = new Answer({ heard: (said) => this.speech.hear(said), grew: () => this.scroll.grew() });
+    if (!this.#turns.length) byId("turns").replaceChildren();
+    byId("turns").append(question.element, answer.element);
+    this.#turns.push({ question, answer });
+    return this.#turns.at(-1);
+  }
+
+  /** Offer to change the last turn, while no answer is under way. */
+  #offer() {
+    for (const turn of this.#turns) {
+      const last = turn === this.#turns.at(-1);
+      turn.question.offer(last && !this.busy);
+      if (!last || !this.busy) turn.answer.offer({ again: last ? () => this.again() : null });
+    }
+  }
+}
+
+function welcome() {
+  return el("div", { className: "welcome" },
+    el("img", { src: "/static/chat-icon.svg", alt: "", width: 48, height: 48 }),
+    el("h2", {}, "What would you like to know?"),
+    el("p", {}, "Under each answer stands which server and processor gave it."));
+}
