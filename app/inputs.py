@@ -131,6 +131,12 @@ class CacheDelete(Input, tag_field="operation", tag="delete"):
     key: Key
 
 
+class CacheWarm(Input, tag_field="operation", tag="warm"):
+    """`cache.warm`: have deterministic requests of the model service answered in the batch lane, before they are asked."""
+
+    requests: Annotated[list[ModelInput], Meta(min_length=1, max_length=100)]
+
+
 class QueuePublish(Input, tag_field="operation", tag="publish"):
     """`queue.publish`: append a JSON message to the caller's topic; the newest 10,000 are kept."""
 
@@ -146,7 +152,7 @@ class QueueRead(Input, tag_field="operation", tag="read"):
     limit: Annotated[int, Meta(ge=1, le=1000)] = 100
 
 
-CacheInput = CachePut | CacheGet | CacheDelete
+CacheInput = CachePut | CacheGet | CacheDelete | CacheWarm
 QueueInput = QueuePublish | QueueRead
 
 #: Services that callers may name in `POST /v1/jobs`, and what they take.

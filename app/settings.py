@@ -61,6 +61,8 @@ class Settings:
     requests_per_minute: int = 0  # jobs that a tenant may submit; unset: any number. An account's own limits come before
     tokens_per_minute: int = 0  # that a tenant's jobs may cost; unset: any number
     jobs_in_flight: int = 0  # live jobs that a tenant may have; unset: any number
+    cache: bool = True  # keep the answers to deterministic requests, and answer the same requests at once by one run
+    cache_shared: bool = False  # among all tenants; else each has its own
     max_body_bytes: int = 1_048_576  # larger requests are refused
     body_s: float = 30.0  # a request's body that has not come by then is given up
     metrics_token: str = field(default="", repr=False)  # a scraper's bearer token for /metrics; empty: an operator's key

@@ -47,7 +47,7 @@ def first_answer(address: str, username: str, password: str) -> dict[str, Any]:
 def _call(url: str, body: dict[str, Any], *, token: str | None = None, wait_s: int = 0) -> dict[str, Any]:
     headers = {"Content-Type": "application/json"}
     if token:
-        headers |= {"Authorization": f"Bearer {token}", "Prefer": f"wait={wait_s}"}
+        headers |= {"Authorization": f"Bearer {token}", "Prefer": f"wait={wait_s}", "Cache-Control": "no-cache"}
     request = urllib.request.Request(url, json.dumps(body).encode(), headers)
     try:
         with urllib.request.urlopen(request, timeout=wait_s + 30) as response:

@@ -4,6 +4,7 @@ The state machine test drives both and compares every answer. Also the jobs and 
 Leaves out what the scripts take from the wall clock: the life of idempotency keys, tombstones and leads.
 """
 
+import sys
 from collections import Counter
 from dataclasses import dataclass, field
 
@@ -44,7 +45,7 @@ class ModelJob:
 
     new: NewJob
     created_ms: int
-    tag: int  # its place in the fair order
+    tag: int = 0  # its place in the fair order
     state: State = State.QUEUED
     attempt: int = 0
     errors: int = 0
@@ -57,6 +58,10 @@ class ModelJob:
     settled: tuple[str, int] | None = None  # owner and attempt whose result is recorded
     finished_ms: int = 0
     said: list[Piece] = field(default_factory=list)  # by the last attempt
+    noted: int | None = None  # how much had been said when it ended
+    held: bool = False  # for its turn in a line, or for an answer
+    follows: str | None = None  # whose answer it waits for
+    ran: bool = False  # itself
 
     @property
     def order(self) -> tuple[int, str]:
@@ -72,9 +77,9 @@ class ModelJob:
 
     @property
     def waiting(self) -> bool:
-        return self.state is State.QUEUED and self.ready_ms is None
+        return self.state is State.QUEUED and self.ready_ms is None and not self.held
 
-    def held_by(self, claim: Claim) -> bool:
+    def owned_by(self, claim: Claim) -> bool:
         return self.state is State.RUNNING and (self.owner, self.attempt) == (claim.owner, claim.attempt)
 
 
@@ -91,19 +96,76 @@ class ModelLedger:
     takes: dict[str, str] = field(default_factory=dict)  # owner -> id
     virtual_times: Counter[Service] = field(default_factory=Counter)
     flows: Counter[tuple[Service, str, Lane]] = field(default_factory=Counter)  # the tag of the last job of each
+    lines: dict[str, list[str]] = field(default_factory=dict)  # the live jobs of each, first to last
+    flights: dict[str, str] = field(default_factory=dict)  # fingerprint -> the live job that answers it
+    inflight: Counter[str] = field(default_factory=Counter)  # tenant -> own live jobs
+    most_inflight: dict[str, int] = field(default_factory=dict)
+    told: Counter[str] = field(default_factory=Counter)  # tenant -> events of own jobs
 
     def submit(self, new: NewJob) -> tuple[Submitted, str]:
-        if new.id in self.jobs:
-            return Submitted.KNOWN, new.id
+        before = self._accepted_before(new)
+        if before:
+            return before
+        if new.metered and self.inflight[new.tenant] >= self.most_inflight.get(new.tenant, sys.maxsize):
+            self.counts["limited"] += 1
+            return Submitted.LIMITED, new.id
         if new.idempotency_key:
-            held = self.keys.setdefault((new.tenant, new.idempotency_key), (new.id, new.digest))
-            if held[0] != new.id:
-                return (Submitted.REPLAYED if held[1] == new.digest else Submitted.MISMATCH), held[0]
-        flow = (new.service, new.tenant, new.lane)
-        self.flows[flow] = max(self.flows[flow], self.virtual_times[new.service]) + LANE_COST[new.lane]
-        self.jobs[new.id] = ModelJob(new=new, created_ms=self.now_ms, tag=self.flows[flow])
+            self.keys[new.tenant, new.idempotency_key] = (new.id, new.digest)
+        job = self.jobs[new.id] = ModelJob(new=new, created_ms=self.now_ms)
         self.counts["accepted"] += 1
+        self.inflight[new.tenant] += new.metered
+        self._tell(job)
+        job.held = self._joins_line(job) or self._follows(job)
+        if not job.held:
+            self._line_up(job)
         return Submitted.ACCEPTED, new.id
+
+    def _accepted_before(self, new: NewJob) -> tuple[Submitted, str] | None:
+        job = self.jobs.get(new.id)
+        if job and job.new.tenant != new.tenant:
+            return Submitted.TAKEN, new.id
+        if job:
+            digest = "" if job.new.idempotency_key else job.new.digest
+            same = bool(new.idempotency_key) or digest == new.digest
+            return (Submitted.KNOWN if same else Submitted.MISMATCH), new.id
+        if new.idempotency_key:
+            held = self.keys.get((new.tenant, new.idempotency_key))
+            return held and ((Submitted.REPLAYED if held[1] == new.digest else Submitted.MISMATCH), held[0])
+        if new.digest and new.id in self.purged:
+            return (Submitted.GONE if self.purged[new.id] == new.tenant else Submitted.TAKEN), new.id
+        return None
+
+    def _joins_line(self, job: ModelJob) -> bool:
+        """Return whether it must wait for its turn."""
+        if not job.new.line:
+            return False
+        line = self.lines.setdefault(job.new.line, [])
+        line.append(job.new.id)
+        return len(line) > 1
+
+    def _follows(self, job: ModelJob) -> bool:
+        """Return whether it waits for another's answer; one that waits itself moves up to where this one would be."""
+        if job.new.line or not job.new.fingerprint:
+            return False
+        leader = self.jobs[self.flights.setdefault(job.new.fingerprint, job.new.id)]
+        if leader is job:
+            return False
+        job.follows = leader.new.id
+        self.counts["coalesced"] += 1
+        tag = self._next_tag(job)
+        if leader.waiting and tag < leader.tag:
+            leader.tag = self.flows[job.flow] = tag
+        return True
+
+    def _next_tag(self, job: ModelJob) -> int:
+        return max(self.flows[job.flow], self.virtual_times[job.new.service]) + LANE_COST[job.new.lane]
+
+    def _line_up(self, job: ModelJob) -> None:
+        job.held = False
+        job.tag = self.flows[job.flow] = self._next_tag(job)
+
+    def _tell(self, job: ModelJob) -> None:
+        self.told[job.new.tenant] += job.new.metered
 
     def claim(self, job_id: str, owner: str) -> Claim | State | None:
         job = self.jobs.get(job_id)
@@ -114,20 +176,22 @@ class ModelLedger:
                 self._end_late(job)
                 return job.state
             job.state, job.owner, job.attempt, job.said = State.RUNNING, owner, job.attempt + 1, []
-            job.lease_ms = self._lease_end()
+            job.lease_ms, job.ran = self._lease_end(), True
+            self._tell(job)
             self.virtual_times[job.new.service] = max(self.virtual_times[job.new.service], job.tag)
         elif job.state is not State.RUNNING or job.owner != owner:
             self.counts["claims_refused"] += job.state is State.RUNNING
             return job.state
         return Claim(id=job_id, owner=owner, attempt=job.attempt, errors=job.errors, task=job.new.task,
                      tenant=job.new.tenant, input=job.new.input, created_ms=job.created_ms,
-                     deadline_ms=job.deadline_ms, trace=job.new.trace, lane=job.new.lane)
+                     deadline_ms=job.deadline_ms, trace=job.new.trace, lane=job.new.lane,
+                     fingerprint=None if job.new.line else job.new.fingerprint)
 
     def take(self, service: Service, owner: str) -> Claim | None:
         if owner not in self.takes:
-            for job_id in self.waiting(service):
-                if isinstance(self.claim(job_id, owner), Claim):
-                    self.takes[owner] = job_id
+            while waiting := self.waiting(service):
+                if isinstance(self.claim(waiting[0], owner), Claim):
+                    self.takes[owner] = waiting[0]
                     break
         taken = self.jobs.get(self.takes.get(owner, ""))
         if taken is None or (taken.state, taken.owner) != (State.RUNNING, owner):
@@ -137,14 +201,14 @@ class ModelLedger:
         return again
 
     def beat(self, claims: list[Claim]) -> list[bool]:
-        held = [claim.id in self.jobs and self.jobs[claim.id].held_by(claim) for claim in claims]
+        held = [claim.id in self.jobs and self.jobs[claim.id].owned_by(claim) for claim in claims]
         for claim, ours in zip(claims, held, strict=True):
             if ours:
                 self.jobs[claim.id].lease_ms = self._lease_end()
         return held
 
     def say(self, sayings: list[Saying]) -> list[bool]:
-        held = [saying.claim.id in self.jobs and self.jobs[saying.claim.id].held_by(saying.claim) for saying in sayings]
+        held = [saying.claim.id in self.jobs and self.jobs[saying.claim.id].owned_by(saying.claim) for saying in sayings]
         for saying, ours in zip(sayings, held, strict=True):
             said = self.jobs[saying.claim.id].said if ours else []
             if ours and not (said and said[-1].position >= saying.piece.position):
@@ -155,7 +219,7 @@ class ModelLedger:
         job = self.jobs.get(claim.id)
         if job and job.settled == (claim.owner, claim.attempt) and job.state is state:
             return Settled.AGAIN
-        if job is None or not job.held_by(claim):
+        if job is None or not job.owned_by(claim):
             return self._stale(job)
         job.settled = (claim.owner, claim.attempt)
         self._end(job, state)
@@ -165,7 +229,7 @@ class ModelLedger:
         job = self.jobs.get(claim.id)
         if job and job.released == (claim.owner, claim.attempt):
             return Settled.AGAIN
-        if job is None or not job.held_by(claim):
+        if job is None or not job.owned_by(claim):
             return self._stale(None)
         job.state, job.owner, job.released = State.QUEUED, None, (claim.owner, claim.attempt)
         job.errors += because == "error"
@@ -190,7 +254,7 @@ class ModelLedger:
 
     def reap(self) -> tuple[set[str], set[str]]:
         again, failed = set(), set()
-        for job in self.in_state(State.RUNNING):
+        for job in sorted(self.in_state(State.RUNNING), key=lambda job: (job.lease_ms, job.new.id)):
             if job.lease_ms > self.now_ms:
                 continue
             job.lost, job.owner = job.lost + 1, None
@@ -205,7 +269,7 @@ class ModelLedger:
 
     def expire(self) -> set[str]:
         late = [job for job in self.jobs.values() if not job.state.terminal and self._late(job)]
-        for job in late:
+        for job in sorted(late, key=lambda job: (job.deadline_ms, job.new.id)):
             self._end_late(job)
         return {job.new.id for job in late}
 
@@ -246,10 +310,40 @@ class ModelLedger:
         self._end(job, State.CANCELLED if job.attempt else State.EXPIRED)
 
     def _end(self, job: ModelJob, state: State) -> None:
-        if job.state is State.QUEUED and not job.attempt:  # it never ran: its flow need not wait for it
+        if job.state is State.QUEUED and not job.ran and not job.held:  # its flow need not wait for it
             self.flows[job.flow] -= LANE_COST[job.new.lane]
-        job.state, job.owner, job.ready_ms, job.finished_ms = state, None, None, self.now_ms
+        job.state, job.owner, job.ready_ms, job.finished_ms, job.held = state, None, None, self.now_ms, False
+        job.noted = job.said[-1].position if job.said else None
         self.counts[state.value] += 1
+        self.inflight[job.new.tenant] -= job.new.metered
+        self._tell(job)
+        if job.new.line:
+            self._leave_line(job)
+        if job.follows:
+            leader = self.jobs[job.follows]
+            job.attempt, job.noted, job.follows = leader.attempt, leader.said[-1].position if leader.said else 0, None
+        elif job.new.fingerprint and self.flights.get(job.new.fingerprint) == job.new.id:
+            self._land_flight(job, job.new.fingerprint)
+
+    def _leave_line(self, job: ModelJob) -> None:
+        line = self.lines[job.new.line or ""]
+        line.remove(job.new.id)
+        if line and self.jobs[line[0]].held:
+            self._line_up(self.jobs[line[0]])
+
+    def _land_flight(self, leader: ModelJob, fingerprint: str) -> None:
+        followers = sorted((job for job in self.jobs.values() if job.follows == leader.new.id),
+                           key=lambda job: (job.created_ms, job.new.id))
+        if not followers or leader.state in (State.SUCCEEDED, State.FAILED):
+            del self.flights[fingerprint]
+            for job in followers:
+                self._end(job, leader.state)
+            return
+        heir, *others = followers
+        self.flights[fingerprint], heir.attempt, heir.follows = heir.new.id, leader.attempt, None
+        for job in others:
+            job.follows = heir.new.id
+        self._line_up(heir)
 
     def _stale(self, job: ModelJob | None) -> Settled:
         self.counts["stale"] += 1

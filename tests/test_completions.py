@@ -102,6 +102,19 @@ def cancelled(caller: Caller, count: int) -> None:
                what=f"{count} jobs to be cancelled")
 
 
+def test_a_tenant_beyond_its_limit_gets_the_clients_rate_limit_error_with_the_headers(
+        sdk: openai.OpenAI, stack: Sandbox, stranger: Caller) -> None:
+    assert stack.celery("limits", "set", stranger.username, "--requests-per-minute", "1").returncode == 0
+    sdk.chat.completions.create(model="default", messages=HELLO)
+    with pytest.raises(openai.RateLimitError) as refused:
+        sdk.chat.completions.create(model="default", messages=HELLO)
+
+    assert refused.value.status_code == 429
+    assert refused.value.code == "rate_limit_exceeded"
+    assert 1 <= int(refused.value.response.headers["Retry-After"]) <= 60
+    assert refused.value.response.headers["x-ratelimit-limit-requests"] == "1"
+
+
 def test_closing_a_stream_cancels_the_jobs(sdk: openai.OpenAI, stranger: Caller) -> None:
     stream = sdk.chat.completions.create(model="default", messages=said("one [stall 60s] two"), stream=True, n=2)
     next(iter(stream))

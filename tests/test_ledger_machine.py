@@ -10,6 +10,7 @@ import os
 from typing import Any
 
 import hypothesis
+import msgspec
 import redis
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, multiple, rule, run_state_machine_as_test
@@ -27,6 +28,8 @@ SERVICES = (Service.AUTH, Service.MODEL)  # auth is the one whose input is erase
 TENANTS = ("ann", "bob")
 DEADLINES = st.sampled_from((None, 0.5, 30.0))
 TIMES = st.sampled_from((1, 2))
+BOBS_MOST = 3  # of his own jobs in flight
+TIES = st.sampled_from(({}, {}, {"line": "l"}, {"fingerprint": "f"}, {"fingerprint": "g"}))  # to other jobs
 FORGERIES = st.sampled_from(({}, {}, {}, {"owner": "nobody"}, {"attempt": 9}))  # of a claim
 JUMPS_MS = (0, 1, 500, WAKEUP_LOST_MS, 5_000, 10_000, 20_000)  # about the leases, delays, deadlines and retention
 
@@ -41,13 +44,16 @@ class LedgerMachine(RuleBasedStateMachine):
         super().__init__()
         client.flushall()
         client.hset("windows", mapping=dict.fromkeys(SERVICES, WINDOW))
+        client.hset("limits:bob", "jobs_in_flight", BOBS_MOST)
         self.client = client
         self.settings = settings
         self.serial = 0
         self.ended: dict[str, dict[bytes, bytes]] = {}  # records as they were when their jobs ended
         self.pushed = 0  # settles recorded, each with one element appended
+        self.popped: set[str] = set()  # tags of wake-ups that left their queue for a worker, or for nowhere
+        self.strays: set[str] = set()  # tags of those whose job was claimed by another way
         self.ledger = Ledger(client, settings, now_ms=START_MS)
-        self.model = ModelLedger(settings=settings, now_ms=START_MS)
+        self.model = ModelLedger(settings=settings, now_ms=START_MS, most_inflight={"bob": BOBS_MOST})
 
     @initialize(target=jobs, deadline_s=DEADLINES)
     def some_wait(self, deadline_s: float | None) -> Any:
@@ -63,10 +69,27 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @rule(target=jobs, service=st.sampled_from(SERVICES), tenant=st.sampled_from(TENANTS), lane=st.sampled_from(Lane),
           deadline_s=DEADLINES, key=st.sampled_from((None, None, "k1", "k2")),
-          digest=st.sampled_from(("d1", "d2")), times=TIMES)
-    def submit(self, service: Service, times: int, key: str | None, **fields: Any) -> Any:
-        new = a_job(service, id=self.next_id(), idempotency_key=key, **fields)
-        return new.id if self.call_submit(new, times) == new.id else multiple()
+          digest=st.sampled_from(("d1", "d2")), metered=st.booleans(), ties=TIES, times=TIMES)
+    def submit(self, service: Service, times: int, key: str | None, ties: dict[str, str], **fields: Any) -> Any:
+        ties = {name: f"{service}-{value}" for name, value in ties.items()}
+        new = a_job(service, id=self.next_id(), idempotency_key=key, **ties, **fields)
+        self.call_submit(new, times)
+        return new.id if new.id in self.model.jobs else multiple()
+
+    @rule(job_id=jobs, changes=st.sampled_from(({}, {"digest": "d3"}, {"tenant": "eve"}, {"idempotency_key": None})))
+    def submit_with_an_id_that_was_there(self, job_id: str, changes: dict[str, Any]) -> None:
+        if job_id in self.model.jobs:
+            self.call_submit(msgspec.structs.replace(self.model.jobs[job_id].new, **changes), 1)
+        else:
+            self.call_submit(a_job(Service.MODEL, id=job_id, tenant="eve"), 1)
+
+    @rule(target=jobs, tenant=st.sampled_from(TENANTS), lane=st.sampled_from(Lane), deadline_s=DEADLINES,
+          ties=st.sampled_from(({"line": "model-l"}, {"fingerprint": "model-f"})), metered=st.booleans())
+    def some_wait_for_each_other(self, ties: dict[str, str], **fields: Any) -> Any:
+        news = [a_job(Service.MODEL, id=self.next_id(), **ties, **fields) for _ in range(2)]
+        for new in news:
+            self.call_submit(new, 1)
+        return multiple(*(new.id for new in news if new.id in self.model.jobs))
 
     @rule(job_id=jobs)
     def submit_late_again(self, job_id: str) -> None:
@@ -100,7 +123,10 @@ class LedgerMachine(RuleBasedStateMachine):
     def work(self, service: Service, times: int) -> Any:
         """Take the next wake-up and claim what it names, as a worker does."""
         message = self.client.rpop(service)
-        return self.call_claim(json.loads(message)["headers"]["id"], times) if message else multiple()
+        if not message:
+            return multiple()
+        self.popped.add(tag_of(message))
+        return self.call_claim(json.loads(message)["headers"]["id"], times)
 
     @rule(target=claims, job_id=jobs, times=TIMES)
     def claim(self, job_id: str, times: int) -> Any:
@@ -187,9 +213,9 @@ class LedgerMachine(RuleBasedStateMachine):
             old = {key.decode() for key in self.client.zrangebyscore(f"woken:{service}", "-inf", oldest)}
             lost = old - self.queued(service)
             assert self.ledger.rewake(service) == len(lost)
-            assert old <= self.queued(service)
             self.model.counts["rewoken"] += len(lost)
             self.model.ripen()
+            assert old & set(self.model.waiting(service)[:WINDOW]) <= self.queued(service)
 
     def purge(self) -> None:
         assert self.ledger.purge() == self.model.purge()
@@ -198,7 +224,7 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @rule(service=st.sampled_from(SERVICES), all_of_them=st.booleans())
     def lose_wakeups(self, service: Service, all_of_them: bool) -> None:
-        self.client.delete(service) if all_of_them else self.client.rpop(service)
+        self.popped |= {tag_of(message) for message in self.client.rpop(service, 1000 if all_of_them else 1) or ()}
 
     @rule(by_ms=st.sampled_from(JUMPS_MS))
     def pass_time(self, by_ms: int) -> None:
@@ -210,13 +236,16 @@ class LedgerMachine(RuleBasedStateMachine):
     def check_invariants(self, *args: Any, **kwargs: Any) -> None:
         """Compare Redis with the model, in one round trip. Replaces @invariant methods, which cost one each."""
         super().check_invariants(*args, **kwargs)
-        records, said, sets, counts, pushed, announced = self.snapshot()
+        records, said, sets, queues, counts, pushed, announced, inflight, told = self.snapshot()
         self.check_records(records)
         self.check_said(records, said)
         self.check_sets(sets)
+        self.check_queues(sets, queues)
         assert counts == {name: number for name, number in self.model.counts.items() if number}
         assert pushed == self.pushed, "a settle appended more or less than once"
         assert announced == sum(counts.get(state, 0) for state in State if state.terminal)
+        assert inflight == {tenant: number for tenant, number in self.model.inflight.items() if number}
+        assert told == {tenant: self.model.told[tenant] for tenant in TENANTS}
         assert self.ledger.census().balanced
 
     def check_records(self, records: dict[str, dict[bytes, bytes]]) -> None:
@@ -237,8 +266,7 @@ class LedgerMachine(RuleBasedStateMachine):
         for job_id, job in self.model.jobs.items():
             assert said[job_id] == [(f"{piece.attempt}-{piece.position}".encode(),
                                      {piece.voice.value.encode(): piece.text.encode()}) for piece in job.said]
-            noted = job.said[-1].position if job.said and job.state.terminal else None
-            assert records[job_id].get(b"said") == (None if noted is None else b"%d" % noted)
+            assert records[job_id].get(b"said") == (None if job.noted is None else b"%d" % job.noted)
 
     def check_sets(self, sets: dict[str, dict[str, float]]) -> None:
         jobs = self.model.jobs.values()
@@ -246,15 +274,28 @@ class LedgerMachine(RuleBasedStateMachine):
             waiting, woken, backlog = (list(sets[f"{name}:{service}"]) for name in ("waiting", "woken", "backlog"))
             assert waiting == self.model.waiting(service), "the waiting set, or its order, is off"
             assert sorted(woken + backlog) == sorted(waiting), "waiting is not woken and backlog, each job in one"
-            assert len(woken) == min(WINDOW, len(waiting)), "the window is not full, or overfull"
         expected = {
-            "delayed": {job.new.id: job.ready_ms for job in jobs if job.state is State.QUEUED and not job.waiting},
+            "delayed": {job.new.id: job.ready_ms for job in jobs if job.ready_ms is not None},
+            "held": {job.new.id: job.created_ms for job in jobs if job.held},
             "leases": {job.new.id: job.lease_ms for job in jobs if job.state is State.RUNNING},
             "deadlines": {job.new.id: job.deadline_ms for job in jobs if not job.state.terminal and job.deadline_ms},
             "finished": {job.new.id: job.finished_ms for job in jobs if job.state.terminal},
         }
         for name, times in expected.items():
             assert sets[name] == times, name
+
+    def check_queues(self, sets: dict[str, dict[str, float]], queues: dict[str, list[bytes]]) -> None:
+        """The first of those waiting are woken, as far as the window reaches, and nobody else but those whose wake-up was
+        popped; in the queue are the wake-ups that were not, in order."""
+        for service in SERVICES:
+            waiting = self.model.waiting(service)
+            tags = {job_id: f"{job_id}.{sets[f'woken:{service}'][job_id]:.0f}" for job_id in waiting
+                    if job_id in sets[f"woken:{service}"]}
+            assert set(waiting[:WINDOW]) <= set(tags), "one of the first is not woken"
+            queue = [tag for tag in map(tag_of, reversed(queues[service])) if tag not in self.strays]
+            assert queue == [tag for tag in tags.values() if tag in queue], "not once each, or not in order"
+            assert set(queue) <= {tags[job_id] for job_id in waiting[:WINDOW]}, "the queue goes beyond the window"
+            assert set(tags.values()) - set(queue) <= self.popped | self.strays, "a wake-up has vanished"
 
     def teardown(self) -> None:
         """However it went, working workers and recovery bring every job to an end."""
@@ -297,7 +338,10 @@ class LedgerMachine(RuleBasedStateMachine):
         return expected[1]
 
     def call_claim(self, job_id: str, times: int, owner: str | None = None) -> Any:
-        owner = owner or self.next_id()
+        owner, strays = owner or self.next_id(), {tag for tag in self.tags(*SERVICES) if tag.startswith(job_id)}
+        if strays - self.strays:
+            self.strays |= strays
+            self.pass_time(1)  # so that the next wake-up of the job has another tag
         for _ in range(times):
             expected = self.model.claim(job_id, owner)
             assert self.ledger.claim(job_id, PLACE, owner=owner) == expected
@@ -309,15 +353,19 @@ class LedgerMachine(RuleBasedStateMachine):
             assert self.ledger.take(service, PLACE, owner=owner) == expected
         return expected or multiple()
 
+    def tags(self, *services: Service) -> list[str]:
+        return [tag_of(message) for service in services for message in self.client.lrange(service, 0, -1)]
+
     def queued(self, service: Service) -> set[str]:
-        return {json.loads(message)["headers"]["id"] for message in self.client.lrange(service, 0, -1)}
+        return {tag.partition(".")[0] for tag in self.tags(service)}
 
     def snapshot(self) -> tuple[
-            dict[str, dict[bytes, bytes]], dict[str, list[Any]], dict[str, dict[str, float]], dict[str, int], int, int]:
-        """Return the records, what was said, the sets in order with scores, the counts, elements appended, and
-        announcements made."""
+            dict[str, dict[bytes, bytes]], dict[str, list[Any]], dict[str, dict[str, float]], dict[str, list[bytes]],
+            dict[str, int], int, int, dict[str, int], dict[str, int]]:
+        """Return the records, what was said, the sets in order with scores, the Celery queues, the counts, elements
+        appended, announcements made, jobs in flight, and events told."""
         names = [f"{name}:{service}" for name in ("waiting", "woken", "backlog") for service in SERVICES]
-        names += ["delayed", "leases", "deadlines", "finished"]
+        names += ["delayed", "held", "leases", "deadlines", "finished"]
         with self.client.pipeline(transaction=False) as pipeline:
             for job_id in self.model.jobs:
                 pipeline.hgetall(f"job:{job_id}")
@@ -325,14 +373,26 @@ class LedgerMachine(RuleBasedStateMachine):
                 pipeline.xrange(f"said:{job_id}")
             for name in names:
                 pipeline.zrange(name, 0, -1, withscores=True)
-            pipeline.hgetall("counts").llen("chunks").xlen("announcements")
-            *answers, counts, pushed, announced = pipeline.execute()
+            for service in SERVICES:
+                pipeline.lrange(service, 0, -1)
+            for tenant in TENANTS:
+                pipeline.xlen(f"events:{tenant}")
+            pipeline.hgetall("counts").llen("chunks").xlen("announcements").hgetall("inflight")
+            *answers, counts, pushed, announced, inflight = pipeline.execute()
         split = len(self.model.jobs)
         return (dict(zip(self.model.jobs, answers[:split], strict=True)),
                 dict(zip(self.model.jobs, answers[split:2 * split], strict=True)),
                 {name: {member.decode(): score for member, score in members}
-                 for name, members in zip(names, answers[2 * split:], strict=True)},
-                {name.decode(): int(number) for name, number in counts.items()}, pushed, announced)
+                 for name, members in zip(names, answers[2 * split:-4], strict=True)},
+                dict(zip(SERVICES, answers[-4:-2], strict=True)),
+                {name.decode(): int(number) for name, number in counts.items()}, pushed, announced,
+                {name.decode(): int(number) for name, number in inflight.items()},
+                dict(zip(TENANTS, answers[-2:], strict=True)))
+
+
+def tag_of(message: bytes) -> str:
+    """Return which wake-up this is: of which job, and pushed when."""
+    return str(json.loads(message)["properties"]["delivery_tag"])
 
 
 def test_any_order_of_calls_gives_the_models_answers_and_balanced_books(
@@ -340,6 +400,6 @@ def test_any_order_of_calls_gives_the_models_answers_and_balanced_books(
     small = dataclasses.replace(settings, lease_s=10.0, max_lost=2, retention_s=10.0)
     run_state_machine_as_test(
         lambda: LedgerMachine(client, small),
-        settings=hypothesis.settings(max_examples=300, stateful_step_count=40, deadline=None,
+        settings=hypothesis.settings(max_examples=int(os.environ.get("LT_EX", "120")), stateful_step_count=40, deadline=None,
                                      derandomize="CI" in os.environ,
                                      suppress_health_check=[hypothesis.HealthCheck.too_slow]))

@@ -116,7 +116,10 @@ def test_another_tenants_id_names_nothing_and_nothing_changes(
 
     refused = second.call(method.upper(), concrete, **body)
 
-    assert (refused.status_code, refused.headers["Content-Type"]) == (404, "application/problem+json"), refused.text
+    told = (refused.status_code, refused.headers["Content-Type"])
+    if told[0] != 404:
+        refused.close()  # it may be a stream, which is not read
+    assert told == (404, "application/problem+json")
     assert "secret of the first" not in refused.text
     assert everything(client) == before
     own = first.call(method.upper(), concrete, **body)

@@ -14,6 +14,7 @@ from werkzeug.routing import MapAdapter
 from app import logs, topology
 from app.accounts import Accounts
 from app.announcements import Announcements
+from app.answers import Answers
 from app.api import (
     auth,
     completions,
@@ -31,7 +32,6 @@ from app.api import (
 )
 from app.api.beliefs import Beliefs
 from app.api.caller import CallerCheck
-from app.api.models import ModelNames
 from app.api.pipeline import SharedPipeline
 from app.api.prompt_length import PromptLength
 from app.api.request_times import RequestTimes
@@ -39,7 +39,9 @@ from app.api.tokens import AccessTokens
 from app.keyring import Keyring, load_keyring
 from app.ledger import Ledger
 from app.login_limit import LoginLimit
+from app.model_names import ModelNames
 from app.registry import Registry
+from app.response_cache import ResponseCache
 from app.sessions import Sessions
 from app.settings import Settings
 from app.signing_keys import SigningKeys
@@ -71,6 +73,8 @@ class Gateway:
     request_times: RequestTimes
     tenant_events: TenantEvents
     model_names: ModelNames
+    cache: ResponseCache
+    answers: Answers
 
 
 class Application(Flask):
@@ -104,6 +108,8 @@ def create_app(settings: Settings, plan: Topology) -> Flask:
     sessions = Sessions(client, life_s=settings.refresh_token_s, evaluator=shared)
     beliefs = Beliefs(settings, also=signing_keys.forget)
     streams = Streams(settings)
+    model_names = ModelNames(client, settings)
+    cache = ResponseCache(settings, client)
     app.extensions["tandem"] = Gateway(
         settings=settings, topology=plan, client=client, announcements=Announcements(settings), keyring=keyring,
         streams=streams,
@@ -111,7 +117,8 @@ def create_app(settings: Settings, plan: Topology) -> Flask:
         registry=Registry(client), signing_keys=signing_keys, tokens=tokens, sessions=sessions,
         login_limit=LoginLimit(client, settings), beliefs=beliefs,
         check=CallerCheck(Accounts(client, shared), sessions, tokens, beliefs),
-        prompt_length=PromptLength(client), model_names=ModelNames(client, settings),
+        prompt_length=PromptLength(client), model_names=model_names, cache=cache,
+        answers=Answers(cache, model_names, settings),
         request_times=request_times.install(app),
         tenant_events=TenantEvents(settings, stopping=lambda: streams.closing))
     problems.install(app)

@@ -16,7 +16,7 @@ from flask import Blueprint, Response, request
 
 from app import logs
 from app.accounts import Scope
-from app.api import bodies, caller, openai_errors, submission
+from app.api import bodies, caller, models, openai_errors, submission
 from app.api.completion_work import KEEP_S, ClientGone, CompletionWork
 from app.api.events import HEADERS, paced
 from app.completion import COMMENT, DONE, Heading, event
@@ -37,7 +37,7 @@ def create() -> Response:
     who = caller.current(Scope.JOBS_WRITE)
     wanted = read(bodies.json_body())
     gateway = bodies.gateway()
-    model = gateway.model_names.find(wanted.model)
+    model = models.find(wanted.model)
     jobs = [_job(who, wanted, choice) for choice in range(wanted.n)]
     work = CompletionWork(gateway, who.tenant, request.environ.get("gunicorn.socket"))
     try:

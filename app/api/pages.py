@@ -19,6 +19,11 @@ blueprint = Blueprint("pages", __name__)
 _POLICY = ("default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; "
            "font-src 'self' data:; connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'")
 
+#: The chat's own parts need less. What a model says cannot become markup, even by a mistake of ours: the browser refuses.
+_STRICT = ("default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
+           "form-action 'none'; base-uri 'none'; frame-ancestors 'none'; "
+           "require-trusted-types-for 'script'; trusted-types 'none'")
+
 _SECURE = (("X-Content-Type-Options", "nosniff"), ("Referrer-Policy", "no-referrer"))
 _KINDS = {"html": "text/html; charset=utf-8", "css": "text/css; charset=utf-8", "js": "text/javascript; charset=utf-8",
           "svg": "image/svg+xml", "txt": "text/plain; charset=utf-8"}
@@ -27,6 +32,24 @@ _FOR_EVER = "public, max-age=31536000, immutable"  # of files whose name tells t
 
 #: The files that are served under /static/, and how long a browser may keep them unasked.
 FILES = {
+    "chat.css": _REVALIDATED,
+    "chat.js": _REVALIDATED,
+    "chat-answer.js": _REVALIDATED,
+    "chat-api.js": _REVALIDATED,
+    "chat-ask.js": _REVALIDATED,
+    "chat-composer.js": _REVALIDATED,
+    "chat-dom.js": _REVALIDATED,
+    "chat-drawer.js": _REVALIDATED,
+    "chat-icon.svg": _REVALIDATED,
+    "chat-list.js": _REVALIDATED,
+    "chat-markdown.js": _REVALIDATED,
+    "chat-question.js": _REVALIDATED,
+    "chat-scroll.js": _REVALIDATED,
+    "chat-session.js": _REVALIDATED,
+    "chat-speech.js": _REVALIDATED,
+    "chat-stream.js": _REVALIDATED,
+    "chat-talk.js": _REVALIDATED,
+    "chat-turns.css": _REVALIDATED,
     "docs.css": _REVALIDATED,
     "docs.js": _REVALIDATED,
     "rapidoc-9.3.8.min.js": _FOR_EVER,
@@ -38,6 +61,12 @@ FILES = {
 class _File:
     text: bytes
     tag: str
+
+
+@blueprint.get("/")
+def chat() -> Response:
+    """Show the page to talk with the model."""
+    return page("index.html", _STRICT)
 
 
 @blueprint.get("/docs")

@@ -1,6 +1,7 @@
 """Submits a job for the request at hand and answers it: what every route that makes jobs has in common.
 
-The headers are read here: `Prefer: wait=N` (RFC 7240), `Idempotency-Key`, `Cancel-After`, `traceparent`.
+The headers are read here: `Prefer: wait=N` (RFC 7240), `Idempotency-Key`, `Cancel-After`, `Cache-Control`,
+`traceparent`.
 """
 
 import hashlib
@@ -23,7 +24,7 @@ from app.errors import (
     MalformedRequest,
     PromptTooLong,
 )
-from app.inputs import LONGEST_DEADLINE_S, task_name
+from app.inputs import LONGEST_DEADLINE_S, ModelInput, task_name
 from app.job import Job, Lane, NewJob, Service, new_job_id
 from app.ledger import Submission, Submitted
 from app.store import DURABILITY as DURABILITY
@@ -56,10 +57,20 @@ def new_job(who: Caller, service: Service, decoded: Any, text: bytes, *, lane: L
     except (PromptTooLong, InvalidInput):
         if not _came_before(who, key, job_id):
             raise
+    mark = _fingerprint(who, decoded)
     return NewJob(id=job_id or new_job_id(), service=service, task=task_name(service, decoded), tenant=who.tenant,
                   input=text, lane=lane, deadline_s=deadline_s, idempotency_key=key,
                   digest=digest(digested) if key or job_id else "", trace=_traceparent(), webhook_url=webhook_url,
-                  line=line, metered=True, tokens=limits.most_tokens(decoded, len(text)))
+                  line=line, metered=True, fingerprint=mark, tokens=limits.most_tokens(decoded, len(text)))
+
+
+def _fingerprint(who: Caller, decoded: Any) -> str | None:
+    """Return what tells a deterministic request of the model service from others, unless the caller wants an answer of his
+    own (`Cache-Control: no-cache` or `no-store`)."""
+    if not isinstance(decoded, ModelInput) or {"no-cache", "no-store"} & {
+            part.strip().lower() for part in request.environ.get("HTTP_CACHE_CONTROL", "").split(",")}:
+        return None
+    return bodies.gateway().answers.fingerprint(decoded, who.tenant)
 
 
 def _came_before(who: Caller, key: str | None, job_id: str | None) -> bool:
@@ -88,7 +99,7 @@ def answer(job: NewJob) -> Response:
 def submitted(job: NewJob) -> Submission:
     """Put the job into the ledger, or find the one that its idempotency key, or the id that the caller chose, names. Raises
     `IdempotencyMismatch`, `LimitExceeded`, or for a chosen id `Conflict`, `JobUnknown` or `JobGone`."""
-    submission = bodies.gateway().ledger.submit(job)
+    submission = bodies.gateway().answers.submit(job, bodies.gateway().ledger)
     limits.note(submission)
     if submission.outcome in (Submitted.ACCEPTED, Submitted.REPLAYED):
         return submission

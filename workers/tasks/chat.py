@@ -1,20 +1,24 @@
 """The chat service: a turn of a conversation, answered by the model service.
 
-The model's part is a job of its own, in the chat's lane. It ends with the chat: where the chat is over without an answer, so is its part; where
-another attempt of the chat follows, that finds the part again, and its answer.
+The model's part is a job of its own, in the chat's lane. It ends with the chat: where the chat is over without an answer,
+so is its part; where another attempt of the chat follows, that finds the part again, and its answer.
 
-The history lies where `app.conversations` says. The caller's turn and the reply are appended in
-the same step that records the result, so a conversation holds a reply if and only if its job succeeded.
+The history lies where `app.conversations` says. The caller's turn and the reply are appended in the same step that
+records the result, so a conversation holds a reply if and only if its job succeeded. Where it has outgrown the window
+of the model, the model is not shown its oldest turns (`app.window`).
 """
 
 import time
+from functools import cache
 
 import msgspec
+import redis
 
 from app.conversations import turns_key
 from app.errors import EngineFailed, EngineTransient, JobStopped, JobUnknown
 from app.inputs import ChatInput, Message, ModelInput, Sampling
 from app.job import Job, NewJob, Service, State, model_part
+from app.window import Window
 from workers import resources
 from workers.attempt import Answer, Attempt, SlotsTaken, verdict
 from workers.tasks import job_task
@@ -24,7 +28,8 @@ _LONGEST_WAIT_S = 3600.0  # for the model's part, where the job has no deadline 
 
 @job_task("chat.reply")
 def reply(attempt: Attempt) -> Answer:
-    """Answer a turn, with the turns before it. Result: `text`, `finish_reason`, `model`, `conversation`, `model_job`."""
+    """Answer a turn, with the turns before it. Result: `text`, `finish_reason`, `model`, `conversation`, `model_job`,
+    `dropped_turns`: how many turns the model was not shown."""
     slots = resources.held().chat_slots
     if not slots.acquire(blocking=False):
         raise SlotsTaken("the other slots of this worker are kept for the model's part of chats")
@@ -59,13 +64,24 @@ def _reply(attempt: Attempt) -> Answer:
     turns = [msgspec.json.decode(turn, type=Message) for turn in resources.held().client.lrange(key, 0, -1)]
     asked = Message(role="user", content=request.message)
     sampling = {name: getattr(request, name) for name in Sampling.__struct_fields__}
-    job = _through_the_model(attempt, ModelInput(messages=[*turns, asked], **sampling))
+    shown = _window().fitting(turns, asked, max_tokens=request.max_tokens)
+    job = _through_the_model(attempt, ModelInput(messages=shown.messages, **sampling))
     result = msgspec.json.decode(job.result or b"{}")
     answered = Message(role="assistant", content=result["text"] or " ")
     return Answer(
-        result={**result, "conversation": request.conversation, "model_job": job.id},
+        result={**result, "conversation": request.conversation, "model_job": job.id,
+                "dropped_turns": shown.dropped_turns},
         usage=msgspec.json.decode(job.usage) if job.usage else None,
         append=(key, [msgspec.json.encode(asked), msgspec.json.encode(answered)]))
+
+
+@cache
+def _window_on(client: redis.Redis) -> Window:
+    return Window(client)
+
+
+def _window() -> Window:
+    return _window_on(resources.held().client)
 
 
 def _through_the_model(attempt: Attempt, request: ModelInput) -> Job:
@@ -88,4 +104,5 @@ def _through_the_model(attempt: Attempt, request: ModelInput) -> Job:
         raise JobStopped("the job ended while the model worked on its part")
     if not job.state.terminal:
         raise EngineTransient(f"the model's part, job {job_id}, is still {job.state} after {_LONGEST_WAIT_S:g} s")
-    raise EngineFailed(f"the model gave no answer to this turn, which is not kept: its job {job_id} {job.state}: {job.error_text()}")
+    raise EngineFailed("the model gave no answer to this turn, which is not kept: "
+                       f"its job {job_id} {job.state}: {job.error_text()}")

@@ -24,4 +24,8 @@ def generate(attempt: Attempt) -> Answer:
         result["reasoning_content"] = generation.reasoning
     if generation.logprobs is not None:
         result["logprobs"] = {"content": generation.logprobs}
+    claim, keeping = attempt.claim, resources.held().keeping
+    if claim.fingerprint and keeping:
+        keeping.keep(claim.tenant, claim.fingerprint, msgspec.json.encode(result), msgspec.json.encode(generation.usage),
+                     generation.model)
     return Answer(usage=generation.usage, result=result)

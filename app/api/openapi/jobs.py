@@ -8,7 +8,17 @@ import msgspec
 from app.api.openapi import parts
 from app.api.openapi.parts import Part
 from app.api.openapi.results import RESULTS
-from app.inputs import CacheDelete, CacheGet, CachePut, ChatInput, JobRequest, ModelInput, QueuePublish, QueueRead
+from app.inputs import (
+    CacheDelete,
+    CacheGet,
+    CachePut,
+    CacheWarm,
+    ChatInput,
+    JobRequest,
+    ModelInput,
+    QueuePublish,
+    QueueRead,
+)
 from app.job import Lane, Route, Service, State
 
 _EVENTS = """Events: `queued` (`position`, `eta_s`), `started` (`attempt`), `token` (`text` or `reasoning_content`, and
@@ -17,7 +27,7 @@ _EVENTS = """Events: `queued` (`position`, `eta_s`), `started` (`attempt`), `tok
 stream that ends before the last event is to be opened again with `Last-Event-ID`."""
 
 _TAKEN: dict[Service, tuple[type, ...]] = {
-    Service.MODEL: (ModelInput,), Service.CHAT: (ChatInput,), Service.CACHE: (CachePut, CacheGet, CacheDelete),
+    Service.MODEL: (ModelInput,), Service.CHAT: (ChatInput,), Service.CACHE: (CachePut, CacheGet, CacheDelete, CacheWarm),
     Service.QUEUE: (QueuePublish, QueueRead)}
 _INPUTS = tuple(kind for kinds in _TAKEN.values() for kind in kinds)
 

@@ -27,6 +27,7 @@ class ChatResult(ModelResult, kw_only=True):
 
     conversation: str
     model_job: str
+    dropped_turns: int
 
 
 class CachePutResult(msgspec.Struct):
@@ -50,6 +51,14 @@ class CacheDeleteResult(msgspec.Struct):
     deleted: bool
 
 
+class CacheWarmResult(msgspec.Struct):
+    """How many requests were submitted, were known already, and cannot be kept."""
+
+    submitted: int
+    known: int
+    unfit: int
+
+
 class QueuePublishResult(msgspec.Struct):
     """A message was appended under this id."""
 
@@ -63,4 +72,5 @@ class QueueReadResult(msgspec.Struct):
     next: str
 
 
-RESULTS = (ChatResult, ModelResult, CachePutResult, CacheGetResult, CacheDeleteResult, QueuePublishResult, QueueReadResult)
+RESULTS = (ChatResult, ModelResult, CachePutResult, CacheGetResult, CacheDeleteResult, CacheWarmResult,
+           QueuePublishResult, QueueReadResult)

@@ -94,6 +94,9 @@ SERVICE = Part(schemas=(Alive, Status), paths={
                               "parameters": [parts.IF_NONE_MATCH],
                               "responses": {"200": {"description": "OpenAPI 3.1", "content": {
                                   "application/json": {"schema": {"type": "object"}}}}, "304": _NOT_CHANGED}}},
+    "/": {"get": {"operationId": "chatPage", "summary": "A page to talk with the model", "security": [],
+                  "parameters": [parts.IF_NONE_MATCH],
+                  "responses": {"200": _text("text/html", "A page"), "304": _NOT_CHANGED}}},
     "/docs": {"get": {"operationId": "docs", "summary": "This document, for people", "security": [],
                       "parameters": [parts.IF_NONE_MATCH],
                       "responses": {"200": _text("text/html", "A page"), "304": _NOT_CHANGED}}},

@@ -2,17 +2,21 @@
 
 import { copy, el, icon, iconButton } from "./chat-dom.js";
 import { Markdown } from "./chat-markdown.js";
+import { sentence } from "./chat-session.js";
 
 const ENDINGS = {
   cancelled: "Stopped.",
   expired: "Its deadline passed before a worker was free.",
   failed: "The answer failed.",
+  length: "The answer was cut off at the longest allowed.",
 };
 
 /** Shows an answer as it comes. `heard` is called with what has been added to the text, for those who listen to it. */
 export class Answer {
   text = "";
   reasoning = "";
+  job = null;  // once it has ended
+  isWaiting = false;
   #shown = new Markdown(el("div", { className: "text" }));
   #thought = el("div", { className: "thought" });
   #thinking = el("span", {}, "Thinking");
@@ -36,8 +40,9 @@ export class Answer {
 
   /** Take one of the job's events. */
   take({ name, data }) {
+    if (name !== "broken") this.isWaiting = name === "queued";
     switch (name) {
-      case "queued": return this.#tell(waiting(data));
+      case "queued": return this.waits(data);
       case "started": return this.#tell("Starting");
       case "restarted": return this.#restart();
       case "token": return this.#add(data);
@@ -46,9 +51,18 @@ export class Answer {
     }
   }
 
-  /** Say where a job stands that has said nothing yet. */
-  waits(job) {
-    if (job.state === "queued") this.#tell(waiting(job));
+  /** Show how far a job is from its turn. */
+  waits({ position, eta_s: etaS }) {
+    const ahead = position > 0 ? `Waiting, ${position} ahead` : "Waiting for a worker";
+    this.#tell(etaS >= 1 ? `${ahead}, about ${Math.round(etaS)} s` : ahead);
+  }
+
+  /** Show how a turn of the past ended; `job` is null where it is no longer kept. */
+  settle(job, part) {
+    const said = this.text || this.reasoning;
+    if (job && !said) this.end(job);
+    else this.#finish(said ? "" : "There is no answer to this message.");
+    if (job) this.tellMade(job, part);
   }
 
   /** Show a whole answer. */
@@ -60,9 +74,8 @@ export class Answer {
   /** Show how the job ended. */
   end(job) {
     if (job.state === "succeeded" && job.result) this.set({ text: job.result.text, reasoning: job.result.reasoning_content });
-    const why = job.error?.detail ?? "";
-    this.#finish(job.state === "succeeded" ? "" : job.state === "failed" && why ? `${ENDINGS.failed} ${why}` : ENDINGS[job.state]);
-    if (job.state === "succeeded" && job.result?.finish_reason === "length") this.#note("It was cut off at the most tokens allowed.");
+    this.job = job;
+    this.#finish(ending(job));
     this.tellMade(job);
   }
 
@@ -71,10 +84,12 @@ export class Answer {
     this.#finish(problem.message);
   }
 
-  /** Show which server and processor answered, in which attempt, with how many tokens and in what time. */
-  tellMade(job) {
-    this.#facts.replaceChildren(...facts(job).map(([text, className, title]) => el("li", { className, title }, text)));
+  /** Show which server and processor answered, in which attempt, with how many tokens and in what time. `part` is the model's
+   * part of the job, where that is known. */
+  tellMade(job, part = null) {
+    this.#facts.replaceChildren(...facts(job, part).map(([text, className, title]) => el("li", { className, title }, text)));
     this.element.lastChild.hidden = false;
+    this.grew();
   }
 
   /** Offer what can be done with the answer: to copy it, and, where `again` is given, to have another. */
@@ -83,6 +98,7 @@ export class Answer {
       ...(this.text ? [iconButton("copy", "Copy answer", () => copy(this.text))] : []),
       ...(again ? [iconButton("again", "Regenerate", again, { text: true })] : []));
     this.element.lastChild.hidden = false;
+    this.grew();
   }
 
   #add({ text = "", reasoning_content: thought = "" }) {
@@ -128,17 +144,20 @@ export class Answer {
   }
 }
 
-function waiting({ position, eta_s: etaS }) {
-  const place = position > 0 ? `Waiting, ${position} ahead` : "Waiting for a worker";
-  return etaS >= 1 ? `${place}, about ${Math.round(etaS)} s` : place;
+/** Return what there is to say of how a job ended, nothing where all went well. */
+function ending(job) {
+  if (job.state === "succeeded") return job.result?.finish_reason === "length" ? ENDINGS.length : "";
+  return job.state === "failed" && job.error?.detail ? sentence(job.error.detail) : ENDINGS[job.state];
 }
 
-/** Return what there is to tell of a job: text, class and tooltip of each fact. */
-function facts(job) {
+/** Return what there is to tell of a job and of the model's part of it: text, class and tooltip of each fact. */
+function facts(job, part) {
   const spent = job.usage ?? {};
   const took = job.started_at && job.finished_at ? (Date.parse(job.finished_at) - Date.parse(job.started_at)) / 1000 : null;
   const told = [];
-  if (job.server) told.push([[job.server, job.processor].filter(Boolean).join(" "), "place", "The server and the processor that answered"]);
+  if (part?.server) told.push([place(part), "place", "The server and the processor that ran the model"]);
+  if (job.server) told.push(part?.server ? [`via ${place(job)}`, "", "The server and the processor that kept the conversation"]
+    : [place(job), "place", "The server and the processor that answered"]);
   if (job.route === "cloud") told.push(["cloud", "", "It ran in the cloud"]);
   if (job.attempt) told.push([`attempt ${job.attempt}`, "", "How often it was begun"]);
   if (spent.completion_tokens !== undefined) {
@@ -147,3 +166,5 @@ function facts(job) {
   if (took !== null) told.push([took < 10 ? `${took.toFixed(2)} s` : `${took.toFixed(1)} s`, "", "From its start to its end"]);
   return told;
 }
+
+const place = ({ server, processor }) => [server, processor].filter(Boolean).join(" ");

@@ -4,7 +4,8 @@ const NEAR_PX = 64;
 
 export class Scroll {
   #follows = true;
-  #last = 0;
+  #last = 0;  // where the log stood
+  #height = 0;  // and how long it was
 
   constructor(log, button) {
     this.log = log;
@@ -20,7 +21,7 @@ export class Scroll {
   /** What is in the log became longer, or the log smaller. */
   grew() {
     if (this.#follows) this.log.scrollTop = this.log.scrollHeight;
-    this.#show();
+    this.#note();
   }
 
   toEnd() {
@@ -29,19 +30,20 @@ export class Scroll {
   }
 
   #look() {
-    const { scrollTop } = this.log;
+    const { scrollTop, scrollHeight } = this.log;
     const near = this.#distance() < NEAR_PX;
-    if (scrollTop < this.#last - 1) this.#follows = near;  // the reader went up
-    else if (near) this.#follows = true;
-    this.#last = scrollTop;
-    this.#show();
+    if (near) this.#follows = true;
+    else if (scrollTop < this.#last - 1 && scrollHeight >= this.#height) this.#follows = false;  // the reader went up
+    this.#note();
   }
 
   #distance() {
     return this.log.scrollHeight - this.log.scrollTop - this.log.clientHeight;
   }
 
-  #show() {
+  #note() {
+    this.#last = this.log.scrollTop;
+    this.#height = this.log.scrollHeight;
     this.button.hidden = this.#follows || this.#distance() < NEAR_PX;
   }
 }

@@ -187,7 +187,8 @@ export async function problemOf(answer) {
     { title: told.title ?? "", retryAfterS });
 }
 
-function sentence(text = "Something went wrong") {
+/** Make a sentence of what a server says. */
+export function sentence(text = "Something went wrong") {
   const whole = text.charAt(0).toUpperCase() + text.slice(1);
   return /[.!?]$/.test(whole) ? whole : `${whole}.`;
 }

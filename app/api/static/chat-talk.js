@@ -3,13 +3,15 @@
 import { Answer } from "./chat-answer.js";
 import { byId, el } from "./chat-dom.js";
 import { Question } from "./chat-question.js";
-import { randomId } from "./chat-session.js";
+import { pause } from "./chat-session.js";
 import { events } from "./chat-stream.js";
+
+const WATCH_MS = 3000;  // between two looks at where a waiting job stands
 
 /** `on` has `busy(whether)`, `sent(id)` (a turn was added), `answered(id)`, `refused(text, problem)` and `failed(problem)`. */
 export class Talk {
   #turns = [];  // { question, answer }
-  #followed = null;  // { jobId, leave: AbortController }
+  #followed = null;  // the answer under way: { jobId, stopped, leave: AbortController }
   id = null;
 
   constructor(session, api, { scroll, speech, sampling, on }) {
@@ -38,10 +40,10 @@ export class Talk {
     if (this.id !== id || this.busy) return;
     this.#turns = [];
     byId("turns").replaceChildren(...(turns.length ? [] : [welcome()]));
-    for (const { question, answer, job } of turns) {
+    for (const { question, answer, job, part, live } of turns) {
       const turn = this.#add(question);
       if (answer) turn.answer.set(answer);
-      turn.answer.settle(job, { answered: Boolean(answer) });
+      if (!live) turn.answer.settle(job, part);
     }
     this.scroll.grew();
     const last = turns.at(-1);
@@ -54,7 +56,7 @@ export class Talk {
     const turn = this.#add(text);
     await this.#ask(turn, async () => {
       if (!this.id) this.id = (await this.api.create()).id;
-      return this.api.say(this.id, text, this.sampling(), this.#key);
+      return this.api.say(this.id, text, this.sampling());
     }, () => this.#takeBack(turn, text));
   }
 
@@ -66,15 +68,16 @@ export class Talk {
     before.element.remove();
     const turn = this.#add(text ?? question.text);
     await this.#ask(turn, () => (text === null
-      ? this.api.regenerate(this.id, this.sampling(), this.#key)
-      : this.api.edit(this.id, text, this.sampling(), this.#key)),
+      ? this.api.regenerate(this.id, this.sampling())
+      : this.api.edit(this.id, text, this.sampling())),
     () => this.reload());
   }
 
   async stop() {
-    if (!this.#followed?.jobId) return;
+    if (!this.#followed) return;
+    this.#followed.stopped = true;  // where its job is not known yet, it is stopped as soon as it is
     try {
-      await this.api.cancel(this.#followed.jobId);
+      if (this.#followed.jobId) await this.api.cancel(this.#followed.jobId);
     } catch (problem) {
       this.on.failed(problem);
     }
@@ -89,16 +92,16 @@ export class Talk {
   }
 
   async #ask(turn, submit, refused) {
-    const place = { jobId: null, leave: new AbortController() };
+    const place = { jobId: null, stopped: false, leave: new AbortController() };
     this.#followed = place;
     this.on.busy(true);
     this.#offer();
     this.scroll.toEnd();
-    this.#key = randomId();
     try {
       const job = await submit();
       if (this.#followed !== place) return;
       this.on.sent(this.id);
+      if (place.stopped) await this.api.cancel(job.id);
       await this.#follow(job.id, turn, place);
     } catch (problem) {
       if (this.#followed !== place) return;
@@ -108,15 +111,16 @@ export class Talk {
     }
   }
 
-  #key = "";
-
   async #follow(jobId, turn, place = { jobId, leave: new AbortController() }) {
     place.jobId = jobId;
     this.#followed = place;
     this.on.busy(true);
     this.speech.begin();
     try {
-      for await (const event of events(this.session, jobId, place.leave.signal)) turn.answer.take(event);
+      for await (const event of events(this.session, jobId, place.leave.signal)) {
+        turn.answer.take(event);
+        if (event.name === "queued") this.#watch(jobId, turn.answer, place);
+      }
     } catch (problem) {
       if (place.leave.signal.aborted) return;
       turn.answer.fail(problem);
@@ -126,6 +130,30 @@ export class Talk {
     this.speech.end();
     this.#offer();
     this.on.answered(this.id);
+    await this.#tellPart(turn.answer);
+  }
+
+  /** Keep telling how far the job is from its turn. */
+  async #watch(jobId, answer, place) {
+    for (;;) {
+      await pause(WATCH_MS);
+      if (this.#followed !== place || !answer.isWaiting) return;
+      try {
+        const job = await this.api.job(jobId);
+        if (answer.isWaiting) answer.waits(job);
+      } catch {  // the stream tells what is wrong
+        return;
+      }
+    }
+  }
+
+  async #tellPart(answer) {
+    if (!answer.job) return;
+    try {
+      answer.tellMade(answer.job, await this.api.part(answer.job));
+    } catch (problem) {
+      this.on.failed(problem);
+    }
   }
 
   #rest() {
@@ -163,6 +191,7 @@ export class Talk {
       turn.question.offer(last && !this.busy);
       if (!last || !this.busy) turn.answer.offer({ again: last ? () => this.again() : null });
     }
+    this.scroll.grew();
   }
 }
 

@@ -9,8 +9,8 @@ local function said_by(id)
 end
 
 -- What a job used of the tokens that it took: nothing, if it never ran itself; nil, if that is not known.
-local function tokens_used(usage, attempt, follows)
-  if follows or attempt == '0' then return 0 end
+local function tokens_used(usage, ran)
+  if not ran then return 0 end
   local read, used = pcall(cjson.decode, usage or '')
   if not read or type(used) ~= 'table' then return nil end
   return (tonumber(used.prompt_tokens) or 0) + (tonumber(used.completion_tokens) or 0)
@@ -60,7 +60,7 @@ finish = function(id, service, state, now, ...)
   redis.call('HSET', key, 'state', state, 'finished_ms', whole(now), ...)
   redis.call('HINCRBY', key, 'recorded', 1)
   local job = redis.call('HMGET', key, 'tenant', 'own', 'attempt', 'line', 'fingerprint', 'follows', 'webhook', 'tokens',
-    'usage')
+    'usage', 'worker')
   local tenant, attempt, leader = job[1], job[3], job[6]
   if service == 'auth' then redis.call('HDEL', key, 'input') end  -- holds a sealed password
   redis.call('ZADD', 'finished', now, id)
@@ -74,7 +74,7 @@ finish = function(id, service, state, now, ...)
     tell(tenant, id, state, service, attempt)
   end
   if job[7] then redis.call('XADD', 'hooks', '*', 'id', id, 'tenant', tenant, 'state', state) end
-  if job[8] then settle_tokens(tenant, job[8], tokens_used(job[9], attempt, leader)) end
+  if job[8] then settle_tokens(tenant, job[8], tokens_used(job[9], job[10] and not leader)) end
   if job[4] then leave_line(id, job[4], now) end
   if job[5] and not leader then land_flight(id, job[5], service, state, attempt, now) end
 end
@@ -82,8 +82,8 @@ end
 -- Out of the queue without having run: its flow need not wait for it.
 local function leave_queue(id, service)
   if redis.call('ZREM', 'held', id) == 0 then
-    local job = redis.call('HMGET', 'job:' .. id, 'tenant', 'lane', 'attempt')
-    if job[3] == '0' then give_back(service, job[1], job[2]) end
+    local job = redis.call('HMGET', 'job:' .. id, 'tenant', 'lane', 'worker')
+    if not job[3] then give_back(service, job[1], job[2]) end
     withdraw(id, service)
     redis.call('ZREM', 'delayed', id)
   end

@@ -41,13 +41,11 @@ local function follow(id, fingerprint, service, tenant, lane, now)
   redis.call('ZADD', 'followers:' .. leader, now, id)
   count('coalesced')
   local waits_at = redis.call('ZSCORE', 'waiting:' .. service, leader)
-  if waits_at then
+  if waits_at and tonumber(after_last(service, tenant, lane)) < tonumber(waits_at) then
     local order = next_order(service, tenant, lane)
-    if tonumber(order) < tonumber(waits_at) then
-      withdraw(leader, service)
-      redis.call('HSET', 'job:' .. leader, 'order', order)
-      enqueue(service, leader, order, now)
-    end
+    withdraw(leader, service)
+    redis.call('HSET', 'job:' .. leader, 'order', order)
+    enqueue(service, leader, order, now)
   end
   return true
 end

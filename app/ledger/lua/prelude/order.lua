@@ -17,12 +17,16 @@ local function virtual_time(service)
   return tonumber(redis.call('HGET', 'vtime', service) or 0)
 end
 
+-- The tag that the flow's next job would get.
+local function after_last(service, tenant, lane)
+  local last = tonumber(redis.call('ZSCORE', 'flows:' .. service, tenant .. ':' .. lane) or 0)
+  return whole(math.max(last, virtual_time(service)) + cost_of(tenant, lane))
+end
+
 -- The tag of the flow's next job.
 local function next_order(service, tenant, lane)
-  local flow = tenant .. ':' .. lane
-  local last = tonumber(redis.call('ZSCORE', 'flows:' .. service, flow) or 0)
-  local order = whole(math.max(last, virtual_time(service)) + cost_of(tenant, lane))
-  redis.call('ZADD', 'flows:' .. service, order, flow)
+  local order = after_last(service, tenant, lane)
+  redis.call('ZADD', 'flows:' .. service, order, tenant .. ':' .. lane)
   return order
 end
 

@@ -7,49 +7,53 @@ local function wakeup(service, id, pushed_ms)
     .. id .. '.' .. whole(pushed_ms) .. WAKEUP_7
 end
 
-local function wake(service, id, now)
-  redis.call('LPUSH', service, wakeup(service, id, now))
-  redis.call('ZADD', 'woken:' .. service, now, id)
+-- Put the wake-up of a job into the queue, whose next element is at the right end: before those of the woken jobs that are
+-- to run after it. Those whose wake-up a worker has just popped are not there any more.
+local function insert(service, id, order, message)
+  local woken, later = redis.call('ZRANGE', 'woken:' .. service, 0, -1, 'WITHSCORES'), {}
+  for i = 1, #woken, 2 do
+    local its = tonumber(redis.call('ZSCORE', 'waiting:' .. service, woken[i]) or 0)
+    if its > order or its == order and woken[i] > id then later[#later + 1] = {its, woken[i], tonumber(woken[i + 1])} end
+  end
+  table.sort(later, function(a, b) return a[1] < b[1] or a[1] == b[1] and a[2] < b[2] end)
+  for _, job in ipairs(later) do
+    if redis.call('LINSERT', service, 'AFTER', wakeup(service, job[2], job[3]), message) > 0 then return end
+  end
+  redis.call('LPUSH', service, message)
 end
 
--- Keep the Celery queue short and full: wake the first of the backlog while there is room in the window.
+-- The job that was pushed out of the window, if any, gives its wake-up back, unless a worker has just popped it.
+local function put_back(service, window)
+  local last = redis.call('ZRANGE', 'waiting:' .. service, window, window, 'WITHSCORES')
+  local pushed_ms = last[1] and redis.call('ZSCORE', 'woken:' .. service, last[1])
+  if pushed_ms and redis.call('LREM', service, 1, wakeup(service, last[1], tonumber(pushed_ms))) > 0 then
+    redis.call('ZREM', 'woken:' .. service, last[1])
+    redis.call('ZADD', 'backlog:' .. service, last[2], last[1])
+  end
+end
+
+-- Keep the Celery queue short, full and in order: the first of those waiting have their wake-ups, as far as the window
+-- reaches, and no other but such as have been popped. Returns how many were woken.
 local function top_up(service, now)
-  local window = tonumber(redis.call('HGET', 'windows', service) or DEFAULT_WINDOW)
-  local room = window - redis.call('ZCARD', 'woken:' .. service)
-  if room <= 0 then return 0 end
-  local first = redis.call('ZPOPMIN', 'backlog:' .. service, room)
-  for i = 1, #first, 2 do wake(service, first[i], now) end
-  return #first / 2
-end
-
--- Of the woken jobs: the one to run last, with its order, and the first of those to run after this order.
-local function around(service, order)
-  local woken = redis.call('ZRANGE', 'woken:' .. service, 0, -1)
-  local orders = redis.call('ZMSCORE', 'waiting:' .. service, unpack(woken))
-  local last, last_order, next_one, next_order
-  for i, id in ipairs(woken) do
-    local its = tonumber(orders[i] or 0)
-    if not last or its > last_order then last, last_order = id, its end
-    if its > order and (not next_one or its < next_order) then next_one, next_order = id, its end
-  end
-  return last, last_order, next_one
-end
-
--- The window is full, and a job came that is to run before some of those woken: it gets the last one's place in the window,
--- and its own place in the queue, whose next element is at the right end.
-local function overtake(service, id, order, now)
-  local last, last_order, next_one = around(service, order)
-  if not next_one then return end
-  local mine, pushed_ms = wakeup(service, id, now), redis.call('ZSCORE', 'woken:' .. service, next_one)
-  if redis.call('LINSERT', service, 'AFTER', wakeup(service, next_one, tonumber(pushed_ms)), mine) <= 0 then
-    redis.call('RPUSH', service, mine)  -- the next one's has just been taken
-  end
-  redis.call('ZREM', 'backlog:' .. service, id)
-  redis.call('ZADD', 'woken:' .. service, now, id)
-  pushed_ms = redis.call('ZSCORE', 'woken:' .. service, last)
-  if redis.call('LREM', service, 1, wakeup(service, last, tonumber(pushed_ms))) > 0 then
-    redis.call('ZREM', 'woken:' .. service, last)
-    redis.call('ZADD', 'backlog:' .. service, whole(last_order), last)
+  local window, woken = nil, 0
+  while true do
+    local first = redis.call('ZRANGE', 'backlog:' .. service, 0, 0, 'WITHSCORES')
+    local id, order = first[1], tonumber(first[2])
+    if not id then return woken end
+    window = window or tonumber(redis.call('HGET', 'windows', service) or DEFAULT_WINDOW)
+    local rank = redis.call('ZRANK', 'waiting:' .. service, id)
+    if rank >= window then return woken end
+    local message = wakeup(service, id, now)
+    -- all who are to run before it are woken: if there are no more than these, it is the last
+    if rank == redis.call('ZCARD', 'woken:' .. service) then
+      redis.call('LPUSH', service, message)
+    else
+      insert(service, id, order, message)
+      put_back(service, window)
+    end
+    redis.call('ZREM', 'backlog:' .. service, id)
+    redis.call('ZADD', 'woken:' .. service, now, id)
+    woken = woken + 1
   end
 end
 
@@ -58,11 +62,7 @@ local function enqueue(service, id, order, now)
   redis.call('ZADD', 'waiting:' .. service, order, id)
   redis.call('ZADD', 'backlog:' .. service, order, id)
   top_up(service, now)
-  local rank = redis.call('ZRANK', 'waiting:' .. service, id)
-  if rank < redis.call('ZCARD', 'woken:' .. service) and redis.call('ZSCORE', 'backlog:' .. service, id) then
-    overtake(service, id, tonumber(order), now)
-  end
-  return rank
+  return redis.call('ZRANK', 'waiting:' .. service, id)
 end
 
 -- Give a queued job that may run now its order, and put it there.
