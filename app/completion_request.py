@@ -10,7 +10,7 @@ import msgspec
 from msgspec import Meta
 
 from app.errors import InvalidInput, MalformedRequest
-from app.inputs import ModelInput, Sampling, check_choice, invalid
+from app.inputs import LARGEST_SEED, ModelInput, Sampling, check_choice, invalid
 from app.messages import Input, JsonObjectFormat, JsonSchemaFormat, Message, ResponseFormat, Tool, ToolChoice
 
 #: Tokens of an answer where the request sets no limit; the model's context may end it before.
@@ -75,7 +75,7 @@ class CompletionRequest(Sampling, kw_only=True):
         """Return the model's input for a choice. With a seed, each choice has the next one, as in vLLM."""
         given = {name: getattr(self, name) for name in _PASSED_ON}
         limit = self.max_completion_tokens or self.max_tokens or MOST_TOKENS
-        seed = self.seed + choice if self.seed is not None else None
+        seed = (self.seed + choice) % (LARGEST_SEED + 1) if self.seed is not None else None
         return ModelInput(**given | {"max_tokens": limit, "seed": seed})
 
 

@@ -14,7 +14,7 @@ from app.errors import EngineFailed, EngineTransient
 from app.messages import ToolCall
 from app.tool_calls import parse, settled
 
-_FENCE = re.compile(r"\s*```(?:json)?\s*\n(.*?)\n?```\s*", re.DOTALL)
+_FENCE = re.compile(r"```(?:json)?[^\S\n]*\n(.*?)\n?```", re.DOTALL)  # of a text without space around it
 _MEMBERS = {"reasoning_content": "reasoning_content", "text": "content"}  # a job's names, and a completion's
 
 
@@ -109,7 +109,7 @@ def _diverged() -> Diverged:
 
 def _json(text: str) -> str:
     """Return an answer's JSON, out of its Markdown fence if it has one. Raises `NotJson`."""
-    fenced = _FENCE.fullmatch(text)
+    fenced = _FENCE.fullmatch(text.strip())
     content = fenced[1] if fenced else text
     try:
         msgspec.json.decode(content)

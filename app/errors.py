@@ -8,7 +8,8 @@
     |  |- Unauthenticated 401, Forbidden 403
     |  |- JobUnknown 404, JobGone 410, IdempotencyMismatch 422, Conflict 409
     |  |- NotFound 404          something else than a job is not there, or not this caller's
-    |  |  `- ModelUnknown        no model of this name is served
+    |  |  |- ModelUnknown        no model of this name is served
+    |  |  `- ConversationDeleted a turn came to be answered, and its conversation was not there any more
     |  |- LimitExceeded 429     the tenant's limits are used up; try again later
     |  `- PromptTooLong 422     the prompt does not fit the model's context
     |- StoreUnavailable 503     Redis cannot be reached, or cannot write; try again
@@ -170,6 +171,13 @@ class ModelUnknown(NotFound):
 
     code = "model-unknown"
     title = "Model unknown"
+
+
+class ConversationDeleted(NotFound):
+    """The conversation that a turn was asked in is not there any more."""
+
+    code = "conversation-deleted"
+    title = "Conversation deleted"
 
 
 class LimitExceeded(CallerError):

@@ -20,6 +20,7 @@ from app.messages import Message as Message
 from app.messages import NamedTool, ResponseFormat, Tool, ToolChoice, instructions, with_instructions
 
 LONGEST_DEADLINE_S = 604_800  # a week
+LARGEST_SEED = 2**53
 
 Key = Annotated[str, Meta(min_length=1, max_length=200, pattern=r"^[A-Za-z0-9._:-]+(?!\n)$")]
 
@@ -38,7 +39,7 @@ class Sampling(Input, kw_only=True):
     repetition_penalty: Annotated[float, Meta(gt=0, le=2)] | None = None  # of tokens in the prompt or the answer
     presence_penalty: Annotated[float, Meta(ge=-2, le=2)] = 0.0  # of tokens in the answer
     frequency_penalty: Annotated[float, Meta(ge=-2, le=2)] = 0.0  # of them, for each time
-    seed: Annotated[int, Meta(ge=0, le=2**53)] | None = None
+    seed: Annotated[int, Meta(ge=0, le=LARGEST_SEED)] | None = None
     stop: Annotated[str, Meta(min_length=1)] | Annotated[
         list[Annotated[str, Meta(min_length=1)]], Meta(max_length=4)] | None = None
     stop_token_ids: Annotated[list[Annotated[int, Meta(ge=0, le=2**31)]], Meta(max_length=16)] = []  # noqa: RUF012 - msgspec copies it
@@ -111,6 +112,16 @@ class ChatInput(Sampling, kw_only=True):
     message: Annotated[str, Meta(min_length=1)]
 
 
+class ChatRegenerate(Sampling, kw_only=True):
+    """`chat.regenerate`: another answer to the last turn of a conversation. Callers have a route for it."""
+
+    conversation: Key
+
+
+class ChatEdit(ChatInput, kw_only=True):
+    """`chat.edit`: a question, and its answer, in place of the last turn of a conversation. Callers have a route for it."""
+
+
 class CachePut(Input, tag_field="operation", tag="put"):
     """`cache.put`: keep a JSON value for `ttl_s` seconds."""
 
@@ -129,6 +140,10 @@ class CacheDelete(Input, tag_field="operation", tag="delete"):
     """`cache.delete`: forget a value; `deleted` is false where there was none."""
 
     key: Key
+
+
+class CacheInvalidate(Input, tag_field="operation", tag="invalidate"):
+    """`cache.invalidate`: forget the answers to the caller's deterministic requests, so that they are made anew."""
 
 
 class CacheWarm(Input, tag_field="operation", tag="warm"):
@@ -152,7 +167,7 @@ class QueueRead(Input, tag_field="operation", tag="read"):
     limit: Annotated[int, Meta(ge=1, le=1000)] = 100
 
 
-CacheInput = CachePut | CacheGet | CacheDelete | CacheWarm
+CacheInput = CachePut | CacheGet | CacheDelete | CacheInvalidate | CacheWarm
 QueueInput = QueuePublish | QueueRead
 
 #: Services that callers may name in `POST /v1/jobs`, and what they take.
@@ -206,12 +221,15 @@ def read_request(body: bytes) -> tuple[JobRequest, Any]:
         raise invalid(exc, INPUTS[request.service], under="/input") from exc
 
 
+_CHAT_TASKS: dict[Any, str] = {ChatInput: "chat.reply", ChatRegenerate: "chat.regenerate", ChatEdit: "chat.edit"}
+
+
 def task_name(service: Service, decoded: Any) -> str:
     """Return the Celery task that runs this input, e.g. "cache.put"."""
     if service is Service.MODEL:
         return "model.generate"
     if service is Service.CHAT:
-        return "chat.reply"
+        return _CHAT_TASKS[type(decoded)]
     return f"{service.value}.{decoded.__struct_config__.tag}"
 
 

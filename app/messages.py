@@ -56,13 +56,16 @@ class Message(Input):
     name: str | None = None
     tool_calls: list[ToolCall] | None = None
     tool_call_id: str | None = None
-    refusal: str | None = None  # SDKs send an earlier answer back whole; these two say nothing to a model
+    refusal: str | None = None  # SDKs send an earlier answer back whole; from here on nothing is said to a model
     reasoning_content: str | None = None
+    annotations: Any = None
+    audio: None = None
+    function_call: None = None
 
     def __post_init__(self) -> None:
         if self.content is None and not (self.role == "assistant" and self.tool_calls):
             raise ValueError("Object missing required field `content`")
-        if not self.content and self.role not in ("assistant", "tool"):
+        if not self.text and self.role not in ("assistant", "tool"):
             raise ValueError(f"the `content` of a message with the role {self.role} must have a length >= 1")
         if self.tool_calls and self.role != "assistant":
             raise ValueError("only an assistant's message has `tool_calls`")

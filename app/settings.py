@@ -19,7 +19,7 @@ from app.errors import SettingsError
 PREFIX = "TANDEM_"
 
 #: Settings that no message may show.
-_SECRETS = {"openai_key", "metrics_token"}
+_SECRETS = {"openai_key", "metrics_token", "cache_url"}
 
 #: Variables with the prefix that are not settings: they say where to find them, or are for the Makefile.
 NOT_SETTINGS = {"TANDEM_TOPOLOGY", "TANDEM_PROFILE"}
@@ -63,6 +63,13 @@ class Settings:
     jobs_in_flight: int = 0  # live jobs that a tenant may have; unset: any number
     cache: bool = True  # keep the answers to deterministic requests, and answer the same requests at once by one run
     cache_shared: bool = False  # among all tenants; else each has its own
+    cache_url: str = field(default="", repr=False)  # redis://, rediss://, unix://, redis-cluster://host:port[;host:port...]
+    # or rediss-cluster://, for answers and the cache service's values; empty: the main Redis
+    cache_ttl_s: float = 3600.0  # how long an answer is kept
+    cache_max_bytes: int = 268_435_456  # of answers, where they lie on the main Redis; elsewhere its maxmemory bounds them
+    cache_entry_bytes: int = 1_048_576  # a longer answer is not kept
+    cache_timeout_s: float = 0.25  # a cache that does not answer for this long is passed by
+    titles: bool = True  # have the model give each conversation a title, in the batch lane, after its first answer
     max_body_bytes: int = 1_048_576  # larger requests are refused
     body_s: float = 30.0  # a request's body that has not come by then is given up
     metrics_token: str = field(default="", repr=False)  # a scraper's bearer token for /metrics; empty: an operator's key
@@ -84,6 +91,9 @@ class Settings:
     log_level: str = "INFO"  # DEBUG, INFO, WARNING or ERROR
 
 
+#: A host and a port, of a server in a cluster's URL.
+_ADDRESS = r"([\w.-]+|\[[0-9A-Fa-f:.]+\]):[0-9]{1,5}"
+
 _CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "engine": (lambda v: v in ("torch", "openai", "scripted"), "must be torch, openai or scripted"),
     "openai_url": (lambda v: not v or _is_base_url(v),
@@ -96,6 +106,9 @@ _CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "redis_url": (
         lambda v: not v or v.startswith(("redis://", "rediss://", "unix://", "sentinel://")),
         "must start with redis://, rediss://, unix:// or sentinel://"),
+    "cache_url": (lambda v: not v or v.startswith(("redis://", "rediss://", "unix://")) or _is_cluster_url(v),
+                  "must start with redis://, rediss:// or unix://, or be as redis-cluster://host:port;host:port, with "
+                  "rediss-cluster:// for TLS and a user and a password before the first host only"),
 }
 
 
@@ -182,6 +195,13 @@ def _is_base_url(text: str) -> bool:
     except ValueError:
         return False
     return whole and "@" not in parts.netloc and not parts.query and not parts.fragment
+
+
+def _is_cluster_url(text: str) -> bool:
+    scheme, _, addresses = text.partition("://")
+    whole = re.fullmatch(rf"([^@/;\s]*@)?{_ADDRESS}(;{_ADDRESS})*", addresses) is not None
+    ports = [int(address.rpartition(":")[2]) for address in addresses.split(";")] if whole else []
+    return scheme in ("redis-cluster", "rediss-cluster") and whole and all(0 < port < 65_536 for port in ports)
 
 
 def _default(name: str) -> Any:

@@ -13,9 +13,13 @@ import msgspec
 from app.messages import FunctionCall, ToolCall
 
 _OPENINGS = ("<tool_call>", "<｜tool▁calls▁begin｜>", "<｜tool▁call▁begin｜>")  # noqa: RUF001 - DeepSeek's own letters
-_HERMES = re.compile(r"<tool_call>\s*(\{.*?\})\s*(?:</tool_call>|$)", re.DOTALL)
-_DEEPSEEK = re.compile(r"<｜tool▁call▁begin｜>(.*?)<｜tool▁sep｜>(.*?)(?:<｜tool▁call▁end｜>|$)", re.DOTALL)  # noqa: RUF001
-_FENCED = re.compile(r"\s*([^\n]+?)\s*\n```(?:json)?\s*\n(.*?)\n?```\s*", re.DOTALL)
+
+#: No call reaches over the opening of the next, so the time for a text grows with its length, and not faster: an answer
+#: may be openings and nothing else, and the gateway reads it.
+_HERMES = re.compile(r"<tool_call>\s*(\{(?:(?!<tool_call>).)*?\})\s*(?:</tool_call>|$)", re.DOTALL)
+_DEEPSEEK = re.compile(r"<｜tool▁call▁begin｜>((?:(?!<｜tool▁call▁begin｜>).)*?)<｜tool▁sep｜>"  # noqa: RUF001
+                       r"((?:(?!<｜tool▁call▁begin｜>).)*?)(?:<｜tool▁call▁end｜>|$)", re.DOTALL)  # noqa: RUF001
+_FENCED = re.compile(r"([^\n]+)\n```(?:json)?[^\S\n]*\n(.*?)\n?```", re.DOTALL)  # of a text without space around it
 _AROUND = re.compile(r"<｜tool▁calls▁(?:begin|end)｜>")  # noqa: RUF001
 
 
@@ -83,8 +87,8 @@ def _hermes(found: re.Match[str]) -> ToolCall | None:
 
 def _deepseek(found: re.Match[str]) -> ToolCall | None:
     head, body = found[1].strip(), found[2]
-    fenced = _FENCED.fullmatch(body)
-    name, arguments = (fenced[1], fenced[2].strip()) if fenced else (head, body.strip())
+    fenced = _FENCED.fullmatch(body.strip())
+    name, arguments = (fenced[1].strip(), fenced[2].strip()) if fenced else (head, body.strip())
     try:
         msgspec.json.decode(arguments)
     except msgspec.DecodeError:

@@ -4,7 +4,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from workers.engine.breaker import Breaker, Pass, State
+from app.breaker import Breaker, Pass, State
 
 
 def a_breaker(threshold: int = 3) -> Breaker:

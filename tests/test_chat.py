@@ -8,14 +8,19 @@ import pytest
 import redis
 
 from app.announcements import Announcements
-from app.conversations import line_of
+from app.answers import Answers
+from app.conversations import Conversations, line_of, turns_key
 from app.errors import EngineTransient, JobStopped
 from app.job import Lane, NewJob, Service, State, model_part, new_job_id
 from app.ledger import Claim, Ledger, Place, new_owner
+from app.model_names import ModelNames
+from app.response_cache import ResponseCache
 from app.settings import Settings
 from workers import resources
 from workers.attempt import Attempt
-from workers.tasks import CODES, chat
+from workers.tasks import CODES, chat, part
+
+assert chat, "the tasks are registered"
 
 PLACE = Place(worker="w", server="server-1", processor="cpu")
 
@@ -23,10 +28,12 @@ PLACE = Place(worker="w", server="server-1", processor="cpu")
 @pytest.fixture
 def held(client: redis.Redis, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """What a worker holds, without a worker for the model's part, for which a chat waits a moment."""
-    announcements = Announcements(settings)
+    announcements, cache = Announcements(settings), ResponseCache(settings, client)
     monkeypatch.setattr(resources, "_held", resources.Resources(
-        client=client, accounts=None, announcements=announcements))  # type: ignore[arg-type]
-    monkeypatch.setattr(chat, "_LONGEST_WAIT_S", 0.05)
+        client=client, accounts=None, announcements=announcements, cache=cache,  # type: ignore[arg-type]
+        answers=Answers(cache, ModelNames(client, settings), settings)))
+    monkeypatch.setattr(part, "_LONGEST_WAIT_S", 0.05)
+    Conversations(client).begin("ann", "c")
     yield
     announcements.stop()
 
@@ -47,21 +54,21 @@ def an_attempt(claim: Claim, ledger: Ledger, settings: Settings, stopped: thread
 
 
 @pytest.mark.usefixtures("held")
-@pytest.mark.parametrize(("attempts", "part"), [(1, State.CANCELLED), (2, State.QUEUED)])
+@pytest.mark.parametrize(("attempts", "its"), [(1, State.CANCELLED), (2, State.QUEUED)])
 def test_a_chat_that_gives_up_for_good_takes_its_part_with_it_and_one_that_comes_again_does_not(
-        attempts: int, part: State, ledger: Ledger) -> None:
+        attempts: int, its: State, ledger: Ledger) -> None:
     claim = claimed(ledger)
 
     with pytest.raises(EngineTransient, match="is still queued"):
         CODES["chat.reply"](an_attempt(claim, ledger, Settings(max_attempts=attempts)))
 
-    assert ledger.read(model_part(claim.id)).state is part
+    assert ledger.read(model_part(claim.id)).state is its
 
 
 @pytest.mark.usefixtures("held")
-@pytest.mark.parametrize(("cancelled", "part"), [(True, State.CANCELLED), (False, State.QUEUED)])
+@pytest.mark.parametrize(("cancelled", "its"), [(True, State.CANCELLED), (False, State.QUEUED)])
 def test_a_cancelled_chat_takes_its_part_with_it_and_one_whose_worker_goes_down_does_not(
-        cancelled: bool, part: State, ledger: Ledger) -> None:
+        cancelled: bool, its: State, ledger: Ledger) -> None:
     claim, stopped = claimed(ledger), threading.Event()
     if cancelled:
         ledger.cancel(claim.id)
@@ -70,12 +77,12 @@ def test_a_cancelled_chat_takes_its_part_with_it_and_one_whose_worker_goes_down_
     with pytest.raises(JobStopped):
         CODES["chat.reply"](an_attempt(claim, ledger, Settings(), stopped))
 
-    assert ledger.read(model_part(claim.id)).state is part
+    assert ledger.read(model_part(claim.id)).state is its
 
 
 @pytest.mark.usefixtures("held")
 def test_a_chat_that_fails_before_it_has_a_part_fails_as_it_is(ledger: Ledger, client: redis.Redis) -> None:
-    client.rpush("conversation:ann:c", "no turn")
+    client.rpush(turns_key(Conversations(client).begin("ann", "c")), "no turn")
 
     with pytest.raises(ValueError, match="JSON is malformed"):
         CODES["chat.reply"](an_attempt(claimed(ledger), ledger, Settings(max_attempts=1)))

@@ -7,6 +7,7 @@ import pytest
 import redis
 
 from app.completion_request import MOST_TOKENS, read
+from app.inputs import LARGEST_SEED, ModelInput
 from app.job import State
 from app.ledger import Claim, Ending, Ledger, Piece, Saying, Voice, new_owner
 from app.settings import Settings
@@ -35,6 +36,7 @@ def refused(gateway: Gateway, **members: Any) -> tuple[int, dict[str, Any]]:
     ({"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "u"}}]}]},
      "messages[0].content[0].type", "image_url"),
     ({"messages": []}, "messages", "length"),
+    ({"messages": [{"role": "user", "content": [{"type": "text", "text": ""}]}]}, "messages[0]", "length >= 1"),
     ({"temperature": 3}, "temperature", "<= 2"),
     ({"n": 9}, "n", "<= 8"),
     ({"stream_options": {"include_usage": True}}, None, "needs `stream`"),
@@ -79,13 +81,21 @@ def test_an_sdks_whole_conversation_is_read_and_null_counts_as_left_out() -> Non
         "metadata": {"a": "b"}, "parallel_tool_calls": True, "max_completion_tokens": 7, "seed": 5, "messages": [
             {"role": "developer", "content": "be brief"},
             {"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}], "name": "ann"},
-            {"role": "assistant", "content": None, "tool_calls": [CALL], "refusal": None},
+            {"role": "assistant", "content": None, "tool_calls": [CALL], "refusal": None, "annotations": None,
+             "audio": None, "function_call": None},
             {"role": "tool", "tool_call_id": "call_1", "content": ""}]}))
 
     assert (wanted.n, wanted.temperature) == (1, None)
     assert [message.text for message in wanted.messages] == ["be brief", "ab", "", ""]
     assert (wanted.input_of(0).max_tokens, [wanted.input_of(at).seed for at in range(3)]) == (7, [5, 6, 7])
     assert read(msgspec.json.encode(ASKED)).input_of(0).max_tokens == MOST_TOKENS
+
+
+def test_each_choices_input_is_one_that_a_worker_reads_also_after_the_largest_seed() -> None:
+    wanted = read(msgspec.json.encode({**ASKED, "n": 2, "seed": LARGEST_SEED}))
+
+    inputs = [msgspec.json.decode(msgspec.json.encode(wanted.input_of(choice)), type=ModelInput) for choice in range(2)]
+    assert [one.seed for one in inputs] == [LARGEST_SEED, 0]
 
 
 def test_a_reader_who_is_told_that_the_answer_comes_later_gets_blank_lines_and_the_jobs_end_with_his_connection(

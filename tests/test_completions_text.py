@@ -1,5 +1,6 @@
 """What a choice of a stream says, and what of it may be sent."""
 
+import time
 from typing import Any
 
 import pytest
@@ -83,7 +84,8 @@ def test_calls_are_not_looked_for_where_no_tools_were_offered() -> None:
     assert answered(result(call), tools=False, json=False).content == call
 
 
-@pytest.mark.parametrize(("text", "content"), [('{"a": 1}', '{"a": 1}'), ('```json\n{"a": 1}\n```', '{"a": 1}')])
+@pytest.mark.parametrize(("text", "content"), [
+    ('{"a": 1}', '{"a": 1}'), ('```json\n{"a": 1}\n```', '{"a": 1}'), (' \n``` \n{"a": 1}```\n', '{"a": 1}')])
 def test_json_comes_out_of_its_fence(text: str, content: str) -> None:
     assert answered(result(text), tools=False, json=True).content == content
 
@@ -92,3 +94,11 @@ def test_what_is_not_json_where_json_was_asked_for_is_an_error_unless_it_was_cut
     with pytest.raises(NotJson):
         answered(result("Sure!"), tools=False, json=True)
     assert answered(result('{"a', "length"), tools=False, json=True).content == '{"a'
+
+
+def test_a_fence_around_nothing_is_read_in_no_time() -> None:
+    begun_s = time.process_time()
+    with pytest.raises(NotJson):
+        answered(result("```" + "\n" * 20_000), tools=False, json=True)
+
+    assert time.process_time() - begun_s < 1, "the gateway does nothing else meanwhile"

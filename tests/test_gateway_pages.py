@@ -1,7 +1,6 @@
 """The pages for people: whole without the network, and served with what keeps a browser out of trouble."""
 
 import re
-import shutil
 import threading
 from importlib import resources
 from pathlib import Path
@@ -14,6 +13,7 @@ from werkzeug.serving import make_server
 from app import topology
 from app.api import create_app, pages
 from app.settings import Settings
+from tests.browser import program
 
 
 @pytest.fixture
@@ -78,9 +78,6 @@ def test_the_openapi_document_is_not_sent_twice(site: FlaskClient) -> None:
 
 
 def test_a_browser_shows_the_docs_and_asks_nobody_else(site: FlaskClient) -> None:
-    program = shutil.which("chromium") or shutil.which("google-chrome")
-    if program is None:
-        pytest.skip("there is no browser here; `apt-get install chromium`")
     server = make_server("127.0.0.1", 0, site.application, threaded=True)
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
@@ -89,7 +86,7 @@ def test_a_browser_shows_the_docs_and_asks_nobody_else(site: FlaskClient) -> Non
     complaints: list[str] = []
     try:
         with sync_playwright() as playwright:
-            browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
+            browser = playwright.chromium.launch(executable_path=program(), args=["--no-sandbox"])
             page = browser.new_page()
             page.on("request", lambda request: asked.append(request.url))
             page.on("console", lambda message: complaints.append(message.text))

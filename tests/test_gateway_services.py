@@ -133,6 +133,19 @@ def test_a_cached_value_is_found_by_its_tenant_only(caller: Caller, neighbour: C
     assert result(caller, "cache", operation="get", key=name)["value"] == "mine"
 
 
+def test_answers_that_are_kept_are_forgotten_for_their_owner_who_has_the_model_asked_anew(
+        caller: Caller, neighbour: Caller, name: str) -> None:
+    def rule(who: Caller) -> str:
+        return str(job(who, "model", prompt=name, temperature=0)["decision"]["rule"])
+
+    for who in (caller, neighbour):
+        wait_until(lambda who=who: rule(who) == "cached", timeout_s=20, what="the answer to be known")
+
+    assert result(caller, "cache", operation="invalidate") == {"invalidated": True}
+    assert rule(neighbour) == "cached"
+    assert rule(caller) != "cached"
+
+
 # -- queue
 
 

@@ -169,7 +169,8 @@ def test_every_task_that_callers_can_reach_has_code_in_the_workers() -> None:
     from workers.tasks import CODES
 
     app.loader.import_default_modules()
-    assert set(VALID) == {name for name in CODES if name.partition(".")[0] in INPUTS}
+    internal = {"chat.regenerate", "chat.edit", "chat.title"}  # the first two have routes of their own
+    assert set(VALID) == {name for name in CODES if name.partition(".")[0] in INPUTS} - internal
 
 
 @pytest.mark.parametrize(("stop", "strings"), [(None, []), ("x", ["x"]), (["x", "y"], ["x", "y"]), ([], [])])

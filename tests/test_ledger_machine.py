@@ -334,7 +334,8 @@ class LedgerMachine(RuleBasedStateMachine):
             answer = self.ledger.submit(new)
             assert (answer.outcome, answer.job_id) == expected
             if answer.job:
-                assert answer.job.position == self.model.waiting(new.service).index(new.id)
+                queue = self.model.waiting(new.service)
+                assert answer.job.position == (queue.index(new.id) if new.id in queue else None)
         return expected[1]
 
     def call_claim(self, job_id: str, times: int, owner: str | None = None) -> Any:
@@ -400,6 +401,6 @@ def test_any_order_of_calls_gives_the_models_answers_and_balanced_books(
     small = dataclasses.replace(settings, lease_s=10.0, max_lost=2, retention_s=10.0)
     run_state_machine_as_test(
         lambda: LedgerMachine(client, small),
-        settings=hypothesis.settings(max_examples=int(os.environ.get("LT_EX", "120")), stateful_step_count=40, deadline=None,
+        settings=hypothesis.settings(max_examples=75, stateful_step_count=40, deadline=None,
                                      derandomize="CI" in os.environ,
                                      suppress_health_check=[hypothesis.HealthCheck.too_slow]))

@@ -110,7 +110,7 @@ def test_a_long_answer_is_read_a_page_at_a_time(client: redis.Redis, settings: S
 
         def evalsha(self, *args: Any) -> Any:
             reply = client.evalsha(*args)
-            replies.append(len(reply[2]))
+            replies.append(len(reply[3]))
             return reply
 
     pieces = [started(), *(content(end, "x") for end in range(1, 2 * _PAGE + 1))]

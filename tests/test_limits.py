@@ -6,8 +6,10 @@ import pytest
 import redis
 
 from app import limits
+from app.settings import Settings
 from ops.sandbox import Sandbox
 from tests.caller import Caller
+from tests.gateway import Gateway
 
 
 @pytest.fixture
@@ -27,6 +29,15 @@ def test_what_is_set_is_read_and_goes_back_to_the_default(client: redis.Redis) -
     assert limits.read(client, "ann") == {"weight": 2.5}
     limits.forget(client, "ann")
     assert limits.read(client, "ann") == {}
+
+
+def test_answers_to_warm_the_cache_with_cost_tokens_like_any_others(settings: Settings, client: redis.Redis) -> None:
+    gateway = Gateway(settings, client)
+    limits.change(client, gateway.account.id, {"tokens_per_minute": 1000})
+    wanted = {"operation": "warm", "requests": [{"prompt": "a", "temperature": 0, "max_tokens": 200}] * 3}
+
+    answers = [gateway.call("POST", "/v1/jobs", json={"service": "cache", "input": wanted}) for _ in range(2)]
+    assert [answer.status_code for answer in answers] == [202, 429]
 
 
 def test_a_caller_is_told_its_limits_and_refused_beyond_them_by_either_gateway(stack: Sandbox, limited: Caller) -> None:

@@ -75,7 +75,7 @@ def sign_in(page: Page, name: str, password: str = PASSWORD) -> Page:
 def entered(visit: Visit, reader: Reader, path: str = "/") -> Page:
     """Open the page and sign in."""
     page = sign_in(visit.open(path), reader.name)
-    expect(box(page)).to_be_focused()
+    expect(box(page)).to_be_visible()
     return page
 
 
@@ -103,6 +103,13 @@ def answered(page: Page, text: str) -> Locator:
     return answer
 
 
+def change(page: Page, text: str) -> None:
+    """Change the last message."""
+    page.get_by_role("button", name="Edit").click()
+    page.get_by_role("textbox", name="Your message").fill(text)
+    page.keyboard.press("Enter")
+
+
 def conversation(page: Page) -> str:
     """Return the id of the conversation shown."""
     return page.url.partition("#")[2]
@@ -120,6 +127,19 @@ def played(*events: tuple[str, str, dict[str, Any]]) -> Callable[[Route], None]:
     """Answer a request for a job's events with these, and break the connection off."""
     body = "".join(f"id: {mark}\nevent: {name}\ndata: {json.dumps(data)}\n\n" for mark, name, data in events)
     return lambda route: route.fulfill(status=200, content_type="text/event-stream", body=f"retry: 10\n\n{body}")
+
+
+def test_the_page_lets_no_script_in_but_its_own(reader: Reader) -> None:
+    answer = reader.caller.call("GET", "/")
+
+    policy = answer.headers["Content-Security-Policy"]
+    assert answer.headers["X-Content-Type-Options"] == "nosniff"
+    assert "script-src 'self'; style-src 'self';" in policy
+    assert "unsafe" not in policy
+    assert "require-trusted-types-for 'script'; trusted-types 'none'" in policy, "text is never read as markup"
+    assert re.findall(r"<style|\sstyle=|\son\w+=|<script(?! type=\"module\" src=\"/static/)", answer.text) == []
+    again = reader.caller.call("GET", "/", headers={"If-None-Match": answer.headers["ETag"]})
+    assert again.status_code == 304
 
 
 def test_somebody_signs_in_and_has_two_turns_answered_as_they_are_said(visit: Visit, reader: Reader) -> None:
@@ -167,6 +187,10 @@ def test_an_answer_is_stopped_by_escape_and_by_the_button(visit: Visit, reader: 
     expect(second).to_contain_text("Stopped.")
     expect(box(page)).to_be_focused()
 
+    change(page, "third")
+    expect(second.locator(".text")).to_have_text("third")
+    expect(made(second)).to_contain_text("via server")
+
 
 def test_the_last_turn_is_answered_anew_and_changed(visit: Visit, reader: Reader) -> None:
     page = entered(visit, reader)
@@ -176,15 +200,19 @@ def test_the_last_turn_is_answered_anew_and_changed(visit: Visit, reader: Reader
     page.get_by_role("button", name="Regenerate").click()
     answers = page.get_by_role("article", name="Answer")
     expect(made(answers.nth(1))).to_contain_text("via server")
-    page.get_by_role("button", name="Edit").click()
-    page.get_by_role("textbox", name="Your message").fill("third")
-    page.keyboard.press("Enter")
+    change(page, "third")
     expect(answers.nth(1).locator(".text")).to_have_text("third")
     expect(made(answers.nth(1))).to_contain_text("via server")
 
+    change(page, "slow [stall 60s] fourth")
+    expect(answers.nth(1).locator(".text")).to_have_text("slow")
+    page.keyboard.press("Escape")
+    expect(answers.nth(1)).to_contain_text("Stopped.")
+    change(page, "fifth")
+    expect(made(answers.nth(1))).to_contain_text("via server")
     page.reload()
-    expect(page.get_by_role("article", name="Your message").locator(".text")).to_have_text(["first", "third"])
-    expect(answers.locator(".text")).to_have_text(["first", "third"])
+    expect(page.get_by_role("article", name="Your message").locator(".text")).to_have_text(["first", "fifth"])
+    expect(answers.locator(".text")).to_have_text(["first", "fifth"])
 
 
 def test_conversations_are_named_kept_and_deleted(visit: Visit, reader: Reader) -> None:
@@ -391,6 +419,9 @@ def test_a_reader_who_scrolled_up_is_left_where_he_is(visit: Visit, reader: Read
 def test_on_a_phone_the_conversations_lie_in_a_drawer_and_all_buttons_can_be_hit(phone: Visit, reader: Reader) -> None:
     page = entered(phone, reader)
     answered(page, "a" * 300)
+    reader.caller.call("PATCH", f"/v1/conversations/{conversation(page)}", json={"title": "a" * 100})
+    page.reload()
+    expect(page.get_by_role("heading", level=1)).to_have_text("a" * 100)
     drawer = page.get_by_role("navigation", name="Conversations")
     expect(drawer).to_be_hidden()
     assert small(page) == []

@@ -126,6 +126,21 @@ def test_another_scheme_is_refused(url: str) -> None:
     assert fault.startswith("redis_url must start with redis://")
 
 
+@pytest.mark.parametrize("url", ["redis://:pw@h/1", "unix:///run/cache.sock", "redis-cluster://h-1:7000",
+                                 "rediss-cluster://u:p%40w@h.a:7000;10.0.0.1:7000;[::1]:7000"])
+def test_a_cache_is_given_as_a_redis_or_as_some_servers_of_a_cluster(url: str) -> None:
+    assert load_settings({"TANDEM_CACHE_URL": url}).cache_url == url
+
+
+@pytest.mark.parametrize("url", ["h:7000", "sentinel://h:1", "redis-cluster://h", "redis-cluster://", "redis-cluster://h:1;",
+                                 "redis-cluster://h:1,h:2", "redis-cluster://h:1/0", "redis-cluster://h:70000",
+                                 "redis-cluster://h:1;u:secret@h:2"])
+def test_what_is_no_cache_is_refused_without_its_password_being_shown(url: str) -> None:
+    (fault,) = faults({"TANDEM_CACHE_URL": url})
+    assert fault.startswith("cache_url must start with redis://")
+    assert "secret" not in fault
+
+
 def test_the_openai_engine_needs_an_address() -> None:
     (fault,) = faults({"TANDEM_ENGINE": "openai"})
     assert fault.startswith("openai_url is missing, which the engine openai needs")

@@ -48,6 +48,7 @@ MAKERS: dict[str, Callable[[Gateway, redis.Redis], str]] = {
 #: A good body for each that a route with an id takes: it must be the id that is refused.
 BODIES: dict[str, dict[str, Any]] = {
     "JobRequest": {"service": "model", "input": {"prompt": "hello"}},
+    "ConversationChange": {"title": "another"}, "NewMessage": {"content": "hello"}, "Regeneration": {},
 }
 
 

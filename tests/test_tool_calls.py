@@ -1,6 +1,7 @@
 """Tool calls in what models write."""
 
 import json
+import time
 
 import pytest
 
@@ -43,6 +44,23 @@ def test_of_an_unfinished_answer_nothing_of_a_call_is_content(call: str) -> None
     assert all("Let me look.".startswith(text) for text in sent)
     assert sent[-1] == "Let me look."
     assert settled("a < b") == len("a < b")
+
+
+@pytest.mark.parametrize("text", [
+    "<tool_call>{" * 8_000, "<｜tool▁call▁begin｜>" * 8_000, "<｜tool▁call▁begin｜>x<｜tool▁sep｜>" + " " * 3_000],  # noqa: RUF001
+    ids=["hermes", "deepseek", "spaces"])
+def test_an_answer_of_openings_is_read_in_no_time(text: str) -> None:
+    begun_s = time.process_time()
+
+    assert parse(text) == (text, [])
+    assert time.process_time() - begun_s < 1, "the gateway does nothing else meanwhile"
+
+
+@pytest.mark.parametrize("broken", ['<tool_call>{"name": ', "<｜tool▁call▁begin｜>"], ids=["hermes", "deepseek"])  # noqa: RUF001
+def test_a_broken_call_takes_no_other_with_it(broken: str) -> None:
+    content, calls = parse(broken + (HERMES if "tool_call" in broken else V31))
+
+    assert (content, [call.function.name for call in calls]) == (broken.rstrip(), ["weather"])
 
 
 @pytest.mark.parametrize("arguments", ['{"tag": "</tool_call>"}', "{}", "no JSON"])

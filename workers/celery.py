@@ -16,7 +16,7 @@ from app.settings import Settings
 from workers.events import PacedEvents
 
 TASK_MODULES = ("workers.tasks.auth", "workers.tasks.model", "workers.tasks.chat", "workers.tasks.cache",
-                "workers.tasks.queue", "workers.tasks.cache_warming")
+                "workers.tasks.queue", "workers.tasks.cache_warming", "workers.tasks.chat_title")
 
 #: The broker must answer within this time, or the connection counts as lost (reliability: a hung Redis hangs us not).
 _SOCKET_TIMEOUT_S = 5

@@ -18,6 +18,7 @@ from app.answers import Answers
 from app.api import (
     auth,
     completions,
+    conversations,
     events,
     job_lists,
     jobs,
@@ -36,6 +37,7 @@ from app.api.pipeline import SharedPipeline
 from app.api.prompt_length import PromptLength
 from app.api.request_times import RequestTimes
 from app.api.tokens import AccessTokens
+from app.conversations import Conversations
 from app.keyring import Keyring, load_keyring
 from app.ledger import Ledger
 from app.login_limit import LoginLimit
@@ -75,6 +77,7 @@ class Gateway:
     model_names: ModelNames
     cache: ResponseCache
     answers: Answers
+    conversations: Conversations
 
 
 class Application(Flask):
@@ -119,6 +122,7 @@ def create_app(settings: Settings, plan: Topology) -> Flask:
         check=CallerCheck(Accounts(client, shared), sessions, tokens, beliefs),
         prompt_length=PromptLength(client), model_names=model_names, cache=cache,
         answers=Answers(cache, model_names, settings),
+        conversations=Conversations(client),
         request_times=request_times.install(app),
         tenant_events=TenantEvents(settings, stopping=lambda: streams.closing))
     problems.install(app)
@@ -129,6 +133,7 @@ def create_app(settings: Settings, plan: Topology) -> Flask:
     app.register_blueprint(tenant_events.blueprint)
     app.register_blueprint(webhooks.blueprint)
     app.register_blueprint(completions.blueprint)
+    app.register_blueprint(conversations.blueprint)
     app.register_blueprint(models.blueprint)
     app.register_blueprint(service.blueprint)
     app.register_blueprint(metrics.blueprint)

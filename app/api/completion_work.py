@@ -18,6 +18,7 @@ from app import logs
 from app.errors import JobGone, JobUnknown, StoreUnavailable, TandemError
 from app.following import Following
 from app.job import Job
+from app.ledger import Submission, Submitted
 from app.transcript import Event
 
 if TYPE_CHECKING:
@@ -39,15 +40,23 @@ class ClientGone(TandemError):
 
 
 class CompletionWork:
-    """The jobs of one completion, a job for each choice, in their order. `close` cancels what is not over."""
+    """The jobs of one completion, a job for each choice, in their order. `close` cancels what is not over, but for jobs
+    that an earlier request with the same idempotency key made: they are that one's."""
 
     def __init__(self, gateway: "Gateway", tenant: str, connection: socket.socket | None) -> None:
         self._gateway = gateway
         self._tenant = tenant
         self._connection = connection
         self.ids: list[str] = []
+        self._own: dict[str, str] = {}  # job that this request made -> its idempotency key, '' for none
         self._ended: dict[str, Job] = {}
         self._heard: queue.SimpleQueue[tuple[int, Event | TandemError | None]] | None = None
+
+    def add(self, submission: Submission, idempotency_key: str | None) -> None:
+        """The next choice's job was submitted."""
+        self.ids.append(submission.job_id)
+        if submission.outcome is not Submitted.REPLAYED:
+            self._own[submission.job_id] = idempotency_key or ""
 
     @property
     def jobs(self) -> list[Job]:
@@ -60,13 +69,14 @@ class CompletionWork:
         return len(self._ended) == len(self.ids)
 
     def close(self) -> None:
-        """Cancel the jobs that are still live. May be called twice."""
-        for job_id in self.ids:
+        """Cancel the jobs that are still live, so that who comes again with the same idempotency key is answered. May be
+        called twice."""
+        for job_id, key in self._own.items():
             if job_id in self._ended:
                 continue
             try:
                 with suppress(JobUnknown, JobGone):
-                    self._gateway.ledger.cancel(job_id, self._tenant)
+                    self._gateway.ledger.cancel(job_id, self._tenant, freed_key=key)
             except StoreUnavailable as exc:  # it will run for nobody
                 logs.event("completion_not_cancelled", job=job_id, why=str(exc))
 

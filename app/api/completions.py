@@ -41,7 +41,8 @@ def create() -> Response:
     jobs = [_job(who, wanted, choice) for choice in range(wanted.n)]
     work = CompletionWork(gateway, who.tenant, request.environ.get("gunicorn.socket"))
     try:
-        work.ids.extend(submission.submitted(job).job_id for job in jobs)
+        for job in jobs:
+            work.add(submission.submitted(job), job.idempotency_key)
         heading = Heading(id=f"chatcmpl-{work.ids[0]}", created=int(time.time()), model=model, usage=wanted.wants_usage)
         return _streamed(wanted, heading, work) if wanted.stream else _whole(wanted, heading, work)
     except BaseException:  # whatever it is, nobody waits for the jobs any more

@@ -20,7 +20,7 @@ blueprint = Blueprint("jobs", __name__, url_prefix="/v1/jobs")
 @blueprint.post("")
 def submit() -> Response:
     """Accept a job: 202, or 200 with the ended job under `Prefer: wait`."""
-    return submission.answer(_wanted(caller.current(Scope.JOBS_WRITE)))
+    return _submitted(caller.current(Scope.JOBS_WRITE))
 
 
 @blueprint.put("/<job_id>")
@@ -30,7 +30,7 @@ def create(job_id: str) -> Response:
     who = caller.current(Scope.JOBS_WRITE)
     if not is_job_id(job_id):
         raise InvalidInput(f"'{job_id[:60]}' cannot name a job: choose a UUID, in lower case and with its hyphens")
-    return submission.answer(_wanted(who, job_id))
+    return _submitted(who, job_id)
 
 
 @blueprint.get("/<job_id>")
@@ -61,17 +61,26 @@ def check_id(job_id: str) -> None:
         raise JobUnknown(f"there is no job '{job_id[:60]}': an id is a UUID, as the submit's answer gave it")
 
 
-def _wanted(who: caller.Caller, job_id: str | None = None) -> NewJob:
-    """Return the job that the body asks for."""
+def _submitted(who: caller.Caller, job_id: str | None = None) -> Response:
+    """Submit the job that the body asks for; a chat begins its conversation where there is none yet."""
+    job, decoded = _wanted(who, job_id)
+    if isinstance(decoded, ChatInput):
+        bodies.gateway().conversations.begin(who.tenant, decoded.conversation)
+    return submission.answer(job)
+
+
+def _wanted(who: caller.Caller, job_id: str | None) -> tuple[NewJob, Any]:
+    """Return the job that the body asks for, and its decoded input."""
     body = bodies.json_body()
     try:
         wanted, decoded = read_request(body)
     except msgspec.DecodeError as exc:
         raise bodies.malformed(exc) from exc
-    return submission.new_job(
+    job = submission.new_job(
         who, wanted.service, decoded, bytes(wanted.input), lane=wanted.lane, deadline_s=wanted.deadline_s,
         digested=wanted, webhook_url=wanted.webhook_url, job_id=job_id,
         line=line_of(who.tenant, decoded.conversation) if isinstance(decoded, ChatInput) else None)
+    return job, decoded
 
 
 def _asked_wait_s() -> float:

@@ -10,7 +10,7 @@ from typing import Any
 from flask import g
 
 from app.errors import LimitExceeded
-from app.inputs import Sampling
+from app.inputs import CacheWarm, Sampling
 from app.ledger import Limit, Submission
 
 _MINUTE_S = 60
@@ -21,7 +21,10 @@ _WORDS = {"requests": "requests in a minute", "tokens": "tokens in a minute", "j
 
 def most_tokens(decoded: Any, size: int) -> int:
     """Return how many tokens a job may cost, `size` being the bytes of its input."""
-    return size // _BYTES_PER_TOKEN + decoded.max_tokens if isinstance(decoded, Sampling) else 0
+    if not isinstance(decoded, Sampling | CacheWarm):
+        return 0
+    answers = [decoded] if isinstance(decoded, Sampling) else decoded.requests
+    return size // _BYTES_PER_TOKEN + sum(answer.max_tokens for answer in answers)
 
 
 def note(submission: Submission) -> None:

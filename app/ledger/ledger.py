@@ -161,9 +161,10 @@ class Ledger:
         return Settled(self._run("release", claim.id, claim.owner, claim.attempt, because,
                                  round(wait_s * 1000)).decode())
 
-    def cancel(self, job_id: str, tenant: str = "") -> State:
-        """Cancel a live job at once; return the state it is in now. Raises `JobUnknown` or `JobGone`."""
-        reply = self._run("cancel", job_id, tenant)
+    def cancel(self, job_id: str, tenant: str = "", *, freed_key: str = "") -> State:
+        """Cancel a live job at once; return the state it is in now. With it, the idempotency key `freed_key` is forgotten,
+        if it names the job. Raises `JobUnknown` or `JobGone`."""
+        reply = self._run("cancel", job_id, tenant, freed_key)
         replies.refuse_missing(reply[0], job_id)
         return State(reply[1].decode())
 

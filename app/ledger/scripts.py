@@ -4,6 +4,7 @@ The one place where Redis's errors become ours: whatever keeps a script from bei
 """
 
 import hashlib
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -15,13 +16,27 @@ from app.ledger.wakeup import lua_pieces
 
 _FOLDER = Path(__file__).parent / "lua"
 
-#: What stands in front of every script, in this order.
+#: What may stand in front of a script, in this order.
 PRELUDE = ("keys", "order", "queue", "limits", "holding", "ending")
-_PRELUDE = lua_pieces() + "\n".join((_FOLDER / "prelude" / f"{name}.lua").read_text() for name in PRELUDE)
+_PIECES = {name: (_FOLDER / "prelude" / f"{name}.lua").read_text() for name in PRELUDE}
+_PIECES["queue"] = lua_pieces() + _PIECES["queue"]
+_NAMES = {name: re.compile(r"\b(?:" + "|".join(re.findall(r"\w+", " ".join(
+    re.findall(r"^local (?:function )?(\w+(?:, \w+)*)", text, re.MULTILINE)))) + r")\b")
+    for name, text in _PIECES.items()}
+
+
+def _whole(script: str) -> str:
+    """Return a script behind the pieces of the prelude that it uses, and those that they use: defining what is not used
+    would be a good part of a short script's cost."""
+    used, text = set[str](), script
+    while more := {name for name in PRELUDE if name not in used and _NAMES[name].search(text)}:
+        used |= more
+        text = "\n".join(_PIECES[name] for name in more)
+    return "\n".join([*(_PIECES[name] for name in PRELUDE if name in used), script])
+
 
 #: Script name -> its whole text.
-SOURCES = {path.stem: f"{_PRELUDE}\n{path.read_text()}"
-           for path in sorted(_FOLDER.glob("*.lua"))}
+SOURCES = {path.stem: _whole(path.read_text()) for path in sorted(_FOLDER.glob("*.lua"))}
 _SHAS = {name: hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest() for name, text in SOURCES.items()}
 
 Argument = str | bytes | int | float

@@ -22,12 +22,12 @@ from concurrent.futures import CancelledError, Future
 from typing import Any
 
 from app import logs
+from app.breaker import Breaker, Pass
 from app.errors import EngineTransient, EngineUnavailable, JobStopped
 from app.inputs import ModelInput
 from app.model_card import ModelCard
 from app.settings import Settings
 from workers.engine import Generation, Tell, nobody
-from workers.engine.breaker import Breaker, Pass
 from workers.engine.reasoning import Said
 from workers.engine.upstream_answer import Events, UpstreamAnswer
 from workers.engine.upstream_client import UpstreamClient

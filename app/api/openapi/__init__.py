@@ -9,13 +9,14 @@ import msgspec
 from app.api.openapi import parts
 from app.api.openapi.auth import AUTH
 from app.api.openapi.completions import COMPLETIONS
+from app.api.openapi.conversations import CONVERSATIONS
 from app.api.openapi.events import EVENTS
 from app.api.openapi.jobs import BY_SERVICE, JOBS
 from app.api.openapi.parts import Problem, ServerSentEvent
 from app.api.openapi.results import RESULTS
 from app.api.openapi.service import SERVICE
 
-_PARTS = (JOBS, EVENTS, AUTH, SERVICE, COMPLETIONS)
+_PARTS = (JOBS, EVENTS, AUTH, SERVICE, COMPLETIONS, CONVERSATIONS)
 
 
 #: What every route can answer that asks for credentials; and every one that takes a body.

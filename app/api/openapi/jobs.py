@@ -11,6 +11,7 @@ from app.api.openapi.results import RESULTS
 from app.inputs import (
     CacheDelete,
     CacheGet,
+    CacheInvalidate,
     CachePut,
     CacheWarm,
     ChatInput,
@@ -27,7 +28,8 @@ _EVENTS = """Events: `queued` (`position`, `eta_s`), `started` (`attempt`), `tok
 stream that ends before the last event is to be opened again with `Last-Event-ID`."""
 
 _TAKEN: dict[Service, tuple[type, ...]] = {
-    Service.MODEL: (ModelInput,), Service.CHAT: (ChatInput,), Service.CACHE: (CachePut, CacheGet, CacheDelete, CacheWarm),
+    Service.MODEL: (ModelInput,), Service.CHAT: (ChatInput,),
+    Service.CACHE: (CachePut, CacheGet, CacheDelete, CacheInvalidate, CacheWarm),
     Service.QUEUE: (QueuePublish, QueueRead)}
 _INPUTS = tuple(kind for kinds in _TAKEN.values() for kind in kinds)
 

@@ -51,6 +51,12 @@ class CacheDeleteResult(msgspec.Struct):
     deleted: bool
 
 
+class CacheInvalidateResult(msgspec.Struct):
+    """The caller's answers were forgotten."""
+
+    invalidated: bool
+
+
 class CacheWarmResult(msgspec.Struct):
     """How many requests were submitted, were known already, and cannot be kept."""
 
@@ -72,5 +78,5 @@ class QueueReadResult(msgspec.Struct):
     next: str
 
 
-RESULTS = (ChatResult, ModelResult, CachePutResult, CacheGetResult, CacheDeleteResult, CacheWarmResult,
-           QueuePublishResult, QueueReadResult)
+RESULTS = (ChatResult, ModelResult, CachePutResult, CacheGetResult, CacheDeleteResult, CacheInvalidateResult,
+           CacheWarmResult, QueuePublishResult, QueueReadResult)

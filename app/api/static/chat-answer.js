@@ -1,6 +1,6 @@
 // One answer on the page: what the model says, its reasoning apart, and how it came about.
 
-import { copy, el, icon, iconButton } from "./chat-dom.js";
+import { copyButton, el, icon, iconButton } from "./chat-dom.js";
 import { Markdown } from "./chat-markdown.js";
 import { sentence } from "./chat-session.js";
 
@@ -10,6 +10,8 @@ const ENDINGS = {
   failed: "The answer failed.",
   length: "The answer was cut off at the longest allowed.",
 };
+
+const CALM = new Set(["succeeded", "cancelled"]);  // what is said of them is no complaint
 
 /** Shows an answer as it comes. `heard` is called with what has been added to the text, for those who listen to it. */
 export class Answer {
@@ -38,6 +40,16 @@ export class Answer {
     this.element.lastChild.hidden = true;
   }
 
+  /** Whether the conversation holds this answer: it holds those alone that came to their end. */
+  get kept() {
+    return this.job ? this.job.state === "succeeded" : Boolean(this.text || this.reasoning);
+  }
+
+  /** What went wrong, in words; empty where nothing did. */
+  get failure() {
+    return this.#failure.textContent;
+  }
+
   /** Take one of the job's events. */
   take({ name, data }) {
     if (name !== "broken") this.isWaiting = name === "queued";
@@ -57,12 +69,12 @@ export class Answer {
     this.#tell(etaS >= 1 ? `${ahead}, about ${Math.round(etaS)} s` : ahead);
   }
 
-  /** Show how a turn of the past ended; `job` is null where it is no longer kept. */
+  /** Show how a turn of the past ended; `job` is null where it is no longer kept, `part` where there is no answer. */
   settle(job, part) {
-    const said = this.text || this.reasoning;
-    if (job && !said) this.end(job);
-    else this.#finish(said ? "" : "There is no answer to this message.");
-    if (job) this.tellMade(job, part);
+    this.job = job;
+    if (job && !part) this.end(job);
+    else this.#finish(part ? "" : "There is no answer to this message.");
+    if (job || part) this.tellMade(job ?? { usage: part.usage }, part);
   }
 
   /** Show a whole answer. */
@@ -73,9 +85,10 @@ export class Answer {
 
   /** Show how the job ended. */
   end(job) {
-    if (job.state === "succeeded" && job.result) this.set({ text: job.result.text, reasoning: job.result.reasoning_content });
+    const { text, reasoning_content: reasoning } = job.result ?? {};
+    if (job.state === "succeeded" && job.result) this.set({ text, reasoning });
     this.job = job;
-    this.#finish(ending(job));
+    this.#finish(ending(job), { calm: CALM.has(job.state) });
     this.tellMade(job);
   }
 
@@ -84,10 +97,11 @@ export class Answer {
     this.#finish(problem.message);
   }
 
-  /** Show which server and processor answered, in which attempt, with how many tokens and in what time. `part` is the model's
-   * part of the job, where that is known. */
+  /** Show which server and processor answered, in which attempt, with how many tokens and in what time. `part` is the
+   * model's part of the job, where that is known. */
   tellMade(job, part = null) {
-    this.#facts.replaceChildren(...facts(job, part).map(([text, className, title]) => el("li", { className, title }, text)));
+    const told = facts(job, part);
+    this.#facts.replaceChildren(...told.map(([text, className, title]) => el("li", { className, title }, text)));
     this.element.lastChild.hidden = false;
     this.grew();
   }
@@ -95,8 +109,8 @@ export class Answer {
   /** Offer what can be done with the answer: to copy it, and, where `again` is given, to have another. */
   offer({ again = null } = {}) {
     this.#actions.replaceChildren(
-      ...(this.text ? [iconButton("copy", "Copy answer", () => copy(this.text))] : []),
-      ...(again ? [iconButton("again", "Regenerate", again, { text: true })] : []));
+      ...(this.text ? [copyButton("Copy answer", () => this.text)] : []),
+      ...(again ? [iconButton("again", this.kept ? "Regenerate" : "Try again", again, { text: true })] : []));
     this.element.lastChild.hidden = false;
     this.grew();
   }
@@ -130,10 +144,11 @@ export class Answer {
     this.grew();
   }
 
-  #finish(failure) {
+  #finish(failure, { calm = false } = {}) {
     if (this.#painting) this.#paint();
     this.#tell("");
     this.#thinking.textContent = "Reasoning";
+    this.#failure.className = calm ? "remark" : "failure";
     this.#note(failure);
   }
 
@@ -155,15 +170,18 @@ function facts(job, part) {
   const spent = job.usage ?? {};
   const took = job.started_at && job.finished_at ? (Date.parse(job.finished_at) - Date.parse(job.started_at)) / 1000 : null;
   const told = [];
-  if (part?.server) told.push([place(part), "place", "The server and the processor that ran the model"]);
-  if (job.server) told.push(part?.server ? [`via ${place(job)}`, "", "The server and the processor that kept the conversation"]
-    : [place(job), "place", "The server and the processor that answered"]);
+  const ran = part?.server ? part : job;
+  if (ran.server) told.push([place(ran), "place", "The server and the processor that ran the model"]);
+  if (ran !== job && job.server) told.push([`via ${place(job)}`, "", "Those that kept the conversation"]);
   if (job.route === "cloud") told.push(["cloud", "", "It ran in the cloud"]);
   if (job.attempt) told.push([`attempt ${job.attempt}`, "", "How often it was begun"]);
   if (spent.completion_tokens !== undefined) {
     told.push([`${spent.prompt_tokens} + ${spent.completion_tokens} tokens`, "", "Tokens read and tokens written"]);
   }
-  if (took !== null) told.push([took < 10 ? `${took.toFixed(2)} s` : `${took.toFixed(1)} s`, "", "From its start to its end"]);
+  if (job.result?.dropped_turns) {
+    told.push([`${job.result.dropped_turns} older turns not read`, "", "The model's window was too small for them"]);
+  }
+  if (took !== null) told.push([`${took.toFixed(took < 10 ? 2 : 1)} s`, "", "From its start to its end"]);
   return told;
 }
 

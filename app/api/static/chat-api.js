@@ -29,21 +29,17 @@ export class Conversations {
   }
 
   /** Return the turns: `question`, `answer` (`text` and `reasoning`, null while there is none), `job` (null where it is no
-   * longer kept), `part` (the model's part of it) and whether it is `live`. */
+   * longer kept), `part` (where the model ran, and its tokens) and whether it is `live`. */
   async turns(id) {
     const turns = [];
-    for (const message of await this.#messages(id)) {
-      if (message.role === "user") turns.push({ question: message.content, answer: null, jobId: message.job });
-      else if (message.role === "assistant" && turns.length) {
-        turns.at(-1).answer = { text: message.content, reasoning: message.reasoning_content };
-        turns.at(-1).jobId = message.job ?? turns.at(-1).jobId;
-      }
+    for (const { role, content, reasoning_content: reasoning, job_id: jobId, ...part } of await this.#messages(id)) {
+      if (role === "user") turns.push({ question: content, answer: null, part: null, jobId });
+      else Object.assign(turns.at(-1), { answer: { text: content, reasoning }, part });
     }
     const jobs = await this.#jobs(turns.map(({ jobId }) => jobId));
-    const parts = await this.#jobs([...jobs.values()].map(partOf));
     return turns.map((turn) => {
       const job = jobs.get(turn.jobId) ?? null;
-      return { ...turn, job, part: parts.get(partOf(job)) ?? null, live: ["queued", "running"].includes(job?.state) };
+      return { ...turn, job, live: !turn.answer && ["queued", "running"].includes(job?.state) };
     });
   }
 
@@ -53,7 +49,7 @@ export class Conversations {
 
   /** Return the model's part of a chat's job, null where there is none to be had. */
   async part(job) {
-    const found = await this.#jobs([partOf(job)]);
+    const found = await this.#jobs([job.result?.model_job]);
     return [...found.values()][0] ?? null;
   }
 
@@ -76,7 +72,7 @@ export class Conversations {
 
   /** Submit; where no answer comes, again, under a key that keeps it from being done twice. */
   async #submit(path, body) {
-    const options = { method: "POST", body, headers: { "Idempotency-Key": randomId() } };
+    const options = { method: "POST", body: { ...body, lane: "interactive" }, headers: { "Idempotency-Key": randomId() } };
     for (const waitMs of TRIES_MS) {
       try {
         return await this.session.call(path, options);
@@ -111,6 +107,5 @@ export class Conversations {
   }
 }
 
-const partOf = (job) => job?.result?.model_job;
 const at = (id) => `/v1/conversations/${encodeURIComponent(id)}`;
 const and = (name, value) => (value ? `&${name}=${encodeURIComponent(value)}` : "");

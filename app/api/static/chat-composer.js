@@ -44,8 +44,10 @@ export class Composer {
     this.#fit();
   }
 
+  /** Take the focus; where that would bring up a keyboard of glass, leave it to the reader. */
   focus() {
-    this.box.focus();
+    if (matchMedia("(pointer: coarse)").matches) byId("log").focus({ preventScroll: true });
+    else this.box.focus();
   }
 
   /** What was asked for in the panel, by the names of the HTTP interface. */

@@ -1,6 +1,8 @@
 // Builds elements. Text becomes text nodes, never markup: what a model or a person wrote cannot become a part of the page.
 
-/** Make an element. `properties` starting with "on" are listeners, those with "-" and `role` attributes, the rest properties. */
+const SAID_MS = 2000;
+
+/** Make an element. `properties` that start with "on" are listeners, those with "-" and `role` are attributes. */
 export function el(tag, properties = {}, ...children) {
   const element = document.createElement(tag);
   for (const [name, value] of Object.entries(properties)) {
@@ -34,8 +36,22 @@ export function iconButton(name, label, onclick, { text = false, className = "" 
 
 export const byId = (id) => document.getElementById(id);
 
-/** Copy text to the clipboard, also where the browser withholds the clipboard because the page came over plain HTTP. */
-export async function copy(text) {
+/** Make a button that copies what `text()` gives, and says so for a moment. */
+export function copyButton(label, text) {
+  const button = iconButton("copy", label, async () => {
+    await copy(text());
+    button.replaceChildren(icon("done"));
+    button.setAttribute("aria-label", "Copied");
+    setTimeout(() => {
+      button.replaceChildren(icon("copy"));
+      button.setAttribute("aria-label", label);
+    }, SAID_MS);
+  });
+  return button;
+}
+
+/** Copy text to the clipboard, also where the browser withholds it because the page came over plain HTTP. */
+async function copy(text) {
   if (navigator.clipboard) return navigator.clipboard.writeText(text);
   const area = el("textarea", { value: text, className: "off-screen", "aria-hidden": "true" });
   const before = document.activeElement;

@@ -3,7 +3,7 @@
 import { ask } from "./chat-ask.js";
 import { byId, el, iconButton } from "./chat-dom.js";
 
-export const UNTITLED = "New conversation";
+const UNTITLED = "Untitled";  // until the model has made a title, or where it made none
 
 /** `on` has `open(id)`, `changed()` (tell the other tabs), `deleted(id)` and `failed(problem)`. */
 export class List {
@@ -37,6 +37,7 @@ export class List {
   }
 
   title(id) {
+    if (!id) return "New conversation";
     return this.#all.find((each) => each.id === id)?.title || UNTITLED;
   }
 
@@ -84,8 +85,8 @@ export class List {
   }
 
   async #remove(id, name) {
-    const sure = await ask({ title: "Delete the conversation?", text: `“${name}” and its messages will be gone for good.`,
-      yes: "Delete", danger: true });
+    const text = `“${name}” and its messages will be gone for good.`;
+    const sure = await ask({ title: "Delete the conversation?", text, yes: "Delete", danger: true });
     if (sure && await this.#then(this.api.remove(id))) this.on.deleted(id);
   }
 

@@ -1,7 +1,7 @@
 // Shows the little Markdown that models write: code blocks, headings, lists, quotes, rules, bold, emphasis, code.
 // Everything becomes elements and text nodes; links, images and HTML stay the text that they are.
 
-import { copy, el } from "./chat-dom.js";
+import { copyButton, el } from "./chat-dom.js";
 
 const FENCE = /^ {0,3}(`{3,}|~{3,})\s*([\w+#.-]*)[^`]*$/;
 const HEADING = /^(#{1,6})\s+(.*)$/;
@@ -89,13 +89,8 @@ function shown(block) {
 
 function code({ label, text }) {
   const body = el("code", {}, text);
-  const button = el("button", { type: "button", className: "copy", "aria-label": "Copy code", onclick: async () => {
-    await copy(body.textContent);
-    button.textContent = "Copied";
-    setTimeout(() => { button.textContent = "Copy"; }, 2000);
-  } }, "Copy");
   return el("div", { className: "code" },
-    el("div", { className: "code-head" }, el("span", {}, label || "code"), button),
+    el("div", { className: "code-head" }, el("span", {}, label || "code"), copyButton("Copy code", () => body.textContent)),
     el("pre", { tabIndex: 0 }, body));
 }
 

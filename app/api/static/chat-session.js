@@ -1,7 +1,7 @@
 // Who is signed in: keeps the tokens, renews them, and makes calls with them.
 //
-// Tokens lie in this tab's sessionStorage, and in no other place that outlives it. Tabs of one origin share a session over a
-// BroadcastChannel: a refresh token is good for one use, so whichever tab renews tells the others what it got.
+// Tokens lie in this tab's sessionStorage, and in no other place that outlives it. Tabs of one origin share a session over
+// a BroadcastChannel: a refresh token is good for one use, so whichever tab renews tells the others what it got.
 
 const STORED = "tandem.session";
 const EARLY_MS = 20_000;  // a token is renewed so long before it ends, or at once when it lives no longer
@@ -15,10 +15,12 @@ export class Problem extends Error {
   }
 }
 
-/** `on.session` is called when someone signs in or out, with a reason where it was not this tab; `on.told` with what another tab says. */
+/** `on.session` is called, with a reason, when someone signs in or out, unless this tab was told to; `on.told` with what
+ * another tab says. */
 export class Session {
   #held = null;
   #renewing = null;
+  #resuming = false;
   #others = new BroadcastChannel("tandem");
 
   constructor(on) {
@@ -38,8 +40,10 @@ export class Session {
   async resume() {
     this.#held = JSON.parse(sessionStorage.getItem(STORED) ?? "null");
     if (this.#held) return true;
+    this.#resuming = true;
     this.#others.postMessage({ kind: "who" });
     await pause(ASK_MS);
+    this.#resuming = false;
     return this.signedIn;
   }
 
@@ -127,9 +131,9 @@ export class Session {
     if (kind === "who" && this.#held) this.#share();
     if (kind === "told" && this.#held) this.on.told(what);
     if (kind === "session" && session && (!this.#held || this.#held.id === session.id)) {
-      const fresh = !this.#held;
+      const joins = !this.#held && !this.#resuming;
       this.#keep(session);
-      if (fresh) this.on.session("");
+      if (joins) this.on.session("");
     }
     if (kind === "out" && this.#held?.id === id) {
       this.#keep(null);

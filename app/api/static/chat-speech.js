@@ -22,8 +22,10 @@ export class Speech {
     }
   }
 
-  end() {
+  /** The answer has ended; `failure` is what there is to say of that. */
+  end(failure = "") {
     this.say(this.#rest);
+    this.say(failure);
     this.#rest = "";
   }
 

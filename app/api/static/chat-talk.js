@@ -8,10 +8,12 @@ import { events } from "./chat-stream.js";
 
 const WATCH_MS = 3000;  // between two looks at where a waiting job stands
 
-/** `on` has `busy(whether)`, `sent(id)` (a turn was added), `answered(id)`, `refused(text, problem)` and `failed(problem)`. */
+/** `on` has `busy(whether)`, `sent(id)` (a turn was added), `answered(id)`, `refused(text)` and `failed(problem)`. */
 export class Talk {
-  #turns = [];  // { question, answer }
+  #turns = [];  // { question, answer, instead: whether it is to stand instead of one that the conversation holds }
   #followed = null;  // the answer under way: { jobId, stopped, leave: AbortController }
+  #shown = "";  // what the server said when the turns were last read
+  #stale = false;  // they were to be read anew while an answer was under way
   id = null;
 
   constructor(session, api, { scroll, speech, sampling, on }) {
@@ -27,6 +29,7 @@ export class Talk {
     this.#leave();
     this.id = id;
     this.#turns = [];
+    this.#shown = "";
     byId("turns").replaceChildren(...(id ? [] : [welcome()]));
     if (id) await this.reload();
     this.scroll.toEnd();
@@ -35,42 +38,68 @@ export class Talk {
   /** Read the turns anew, as another tab may have added some; follow the answer that is under way. */
   async reload() {
     const { id } = this;
-    if (!id || this.busy) return;
-    const turns = await this.api.turns(id);
-    if (this.id !== id || this.busy) return;
+    if (!id) return;
+    const turns = this.busy ? null : await this.api.turns(id);
+    if (this.id !== id) return;
+    this.#stale = this.busy;
+    const shown = JSON.stringify(turns);
+    if (this.busy || shown === this.#shown || byId("turns").querySelector(".editing")) return;
+    this.#shown = shown;
+    this.#show(turns);
+  }
+
+  #show(turns) {
+    const lost = this.#lost(turns);
     this.#turns = [];
-    byId("turns").replaceChildren(...(turns.length ? [] : [welcome()]));
+    byId("turns").replaceChildren(...(turns.length + lost.length ? [] : [welcome()]));
     for (const { question, answer, job, part, live } of turns) {
       const turn = this.#add(question);
       if (answer) turn.answer.set(answer);
       if (!live) turn.answer.settle(job, part);
     }
+    this.#turns.push(...lost);
+    byId("turns").append(...lost.flatMap(({ question, answer }) => [question.element, answer.element]));
     this.scroll.grew();
     const last = turns.at(-1);
     if (last?.live) this.#follow(last.job.id, this.#turns.at(-1));
     else this.#offer();
   }
 
+  /** Return the last turns shown that came to nothing, such as a stopped one: only this page has them. Where one was to
+   * stand instead of another, that other stands. */
+  #lost(turns) {
+    const kept = this.#turns.findLastIndex(({ answer }) => answer.kept);
+    const known = new Set(turns.map(({ jobId }) => jobId));
+    return this.#turns.slice(kept + 1).filter(({ answer, instead }) => (
+      answer.job && !instead && !known.has(answer.job.id)));
+  }
+
   /** Say something; in a conversation that is made now where there is none yet. */
   async send(text) {
     const turn = this.#add(text);
-    await this.#ask(turn, async () => {
-      if (!this.id) this.id = (await this.api.create()).id;
-      return this.api.say(this.id, text, this.sampling());
+    const sampling = this.sampling();
+    await this.#ask(turn, async (place) => {
+      const id = this.id ?? (await this.api.create()).id;
+      if (this.#followed === place) this.id = id;  // else another conversation was opened meanwhile
+      return this.api.say(id, text, sampling);
     }, () => this.#takeBack(turn, text));
   }
 
-  /** Have another answer to the last message, or to what it is changed to. */
+  /** Have another answer to the last message, or to what it is changed to. One that came to nothing is sent again: the
+   * conversation does not hold it. */
   async again(text = null) {
-    const { question, answer: before } = this.#turns.at(-1);
-    this.#turns.pop();
+    const { question, answer: before, instead } = this.#turns.pop();
     question.element.remove();
     before.element.remove();
-    const turn = this.#add(text ?? question.text);
-    await this.#ask(turn, () => (text === null
-      ? this.api.regenerate(this.id, this.sampling())
-      : this.api.edit(this.id, text, this.sampling())),
-    () => this.reload());
+    const asked = text ?? question.text;
+    const turn = this.#add(asked, { instead: before.kept || instead });
+    byId("log").focus({ preventScroll: true });  // what had the focus is gone
+    const submit = () => {
+      if (!turn.instead) return this.api.say(this.id, asked, this.sampling());
+      if (before.kept && text === null) return this.api.regenerate(this.id, this.sampling());
+      return this.api.edit(this.id, asked, this.sampling());
+    };
+    await this.#ask(turn, submit, () => this.#takeBack(turn, turn.instead ? null : asked));
   }
 
   async stop() {
@@ -94,11 +123,12 @@ export class Talk {
   async #ask(turn, submit, refused) {
     const place = { jobId: null, stopped: false, leave: new AbortController() };
     this.#followed = place;
+    this.#shown = "";
     this.on.busy(true);
     this.#offer();
     this.scroll.toEnd();
     try {
-      const job = await submit();
+      const job = await submit(place);
       if (this.#followed !== place) return;
       this.on.sent(this.id);
       if (place.stopped) await this.api.cancel(job.id);
@@ -127,10 +157,11 @@ export class Talk {
     }
     if (this.#followed !== place) return;
     this.#rest();
-    this.speech.end();
+    this.speech.end(turn.answer.failure);
     this.#offer();
     this.on.answered(this.id);
     await this.#tellPart(turn.answer);
+    if (this.#stale) await this.reload();
   }
 
   /** Keep telling how far the job is from its turn. */
@@ -172,15 +203,16 @@ export class Talk {
     turn.answer.element.remove();
     if (!this.#turns.length) byId("turns").replaceChildren(welcome());
     this.#offer();
-    this.on.refused(text);
+    if (text !== null) this.on.refused(text);
+    return this.reload();
   }
 
-  #add(text) {
+  #add(text, { instead = false } = {}) {
     const question = new Question(text, (changed) => this.again(changed));
     const answer = new Answer({ heard: (said) => this.speech.hear(said), grew: () => this.scroll.grew() });
     if (!this.#turns.length) byId("turns").replaceChildren();
     byId("turns").append(question.element, answer.element);
-    this.#turns.push({ question, answer });
+    this.#turns.push({ question, answer, instead });
     return this.#turns.at(-1);
   }
 

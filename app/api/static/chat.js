@@ -10,7 +10,7 @@ import { Problem, Session, pause } from "./chat-session.js";
 import { Speech } from "./chat-speech.js";
 import { Talk } from "./chat-talk.js";
 
-const TITLE_WAITS_MS = [500, 1000, 2000, 4000, 8000, 16000];  // a title is made in the batch lane, some time after the answer
+const TITLE_WAITS_MS = [500, 1000, 2000, 4000, 8000, 16000];  // titles are made in the batch lane, after the answer
 
 const session = new Session({ session: (why) => showWhoIsIn(why), told: () => catchUp() });
 const api = new Conversations(session);
@@ -157,7 +157,7 @@ byId("new").addEventListener("click", () => {
 addEventListener("hashchange", () => attempt(go));
 document.addEventListener("visibilitychange", () => { if (!document.hidden) catchUp(); });
 document.addEventListener("keydown", (event) => {
-  if (event.key !== "Escape" || byId("ask").open) return;
+  if (event.key !== "Escape" || event.isComposing || byId("ask").open) return;
   if (drawer.isOpen) drawer.close();
   else if (byId("settings").open) byId("settings").open = false;
   else talk.stop();

@@ -61,12 +61,20 @@ if ARGV[8] ~= '' and result == '' then
   keep('deadline_ms', deadline)
   redis.call('ZADD', 'deadlines', deadline, id)
 end
+-- one that waits for nobody gets its place now, and is put there when it can be read
+local order
+if result == '' and line == '' and fingerprint == '' then
+  order = next_order(service, tenant, lane)
+  keep('order', order)
+end
 redis.call('HSET', key, unpack(record))
 count('accepted')
 if own then tell(tenant, id, 'queued', service, 0) end
 
 local position = -1
-if result ~= '' then
+if order then
+  position = enqueue(service, id, order, now)
+elseif result ~= '' then
   finish(id, service, 'succeeded', now, 'result', result, 'usage', ARGV[23], 'decision', ARGV[24], 'started_ms', whole(now))
 elseif line ~= '' and not join_line(id, line) or line == '' and fingerprint ~= ''
     and follow(id, fingerprint, service, tenant, lane, now) then

@@ -64,5 +64,5 @@ end
 local function tell(tenant, id, event, service, attempt)
   redis.call('XADD', 'events:' .. tenant, 'MAXLEN', '~', EVENTS_KEPT, '*', 'id', id, 'event', event, 'service', service,
     'attempt', attempt)
-  redis.call('EXPIRE', 'events:' .. tenant, EVENTS_KEPT_S)
+  if event ~= 'started' then redis.call('EXPIRE', 'events:' .. tenant, EVENTS_KEPT_S) end
 end

@@ -40,7 +40,7 @@ local function admit(tenant, now, defaults, tokens)
       levels[name] = {full, cost}
     end
   end
-  local live = tonumber(redis.call('HGET', 'inflight', tenant) or 0)
+  local live = limits.jobs and tonumber(redis.call('HGET', 'inflight', tenant) or 0)
   if limits.jobs and live >= limits.jobs and not short then short, wait_ms = 'jobs', 1000 end
   for _, name in ipairs(BY_THE_MINUTE) do
     if levels[name] then

@@ -32,6 +32,10 @@ local function put_back(service, window)
   end
 end
 
+local function window_of(service)
+  return tonumber(redis.call('HGET', 'windows', service) or DEFAULT_WINDOW)
+end
+
 -- Keep the Celery queue short, full and in order: the first of those waiting have their wake-ups, as far as the window
 -- reaches, and no other but such as have been popped. Returns how many were woken.
 local function top_up(service, now)
@@ -40,7 +44,7 @@ local function top_up(service, now)
     local first = redis.call('ZRANGE', 'backlog:' .. service, 0, 0, 'WITHSCORES')
     local id, order = first[1], tonumber(first[2])
     if not id then return woken end
-    window = window or tonumber(redis.call('HGET', 'windows', service) or DEFAULT_WINDOW)
+    window = window or window_of(service)
     local rank = redis.call('ZRANK', 'waiting:' .. service, id)
     if rank >= window then return woken end
     local message = wakeup(service, id, now)
@@ -61,8 +65,9 @@ end
 local function enqueue(service, id, order, now)
   redis.call('ZADD', 'waiting:' .. service, order, id)
   redis.call('ZADD', 'backlog:' .. service, order, id)
-  top_up(service, now)
-  return redis.call('ZRANK', 'waiting:' .. service, id)
+  local rank = redis.call('ZRANK', 'waiting:' .. service, id)
+  if rank < window_of(service) then top_up(service, now) end
+  return rank
 end
 
 -- Give a queued job that may run now its order, and put it there.
