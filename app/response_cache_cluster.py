@@ -17,6 +17,9 @@ from redis.retry import Retry
 
 Answer = TypeVar("Answer")
 
+#: What a slot that nobody serves just now makes redis-py raise; it is an outage, and to be tried again.
+_CLUSTER_FAULTS = (redis.exceptions.RedisClusterException, redis.exceptions.ClusterError, redis.exceptions.TryAgainError)
+
 _BUCKETS = 128  # of 16,384 slots; spread over 3 primaries within 5 %, over 10 within 40 %
 _CONNECT_TRIES = 2  # besides the first, each with another server
 
@@ -44,11 +47,11 @@ class Cluster:
             return "the cluster"
 
     def run(self, work: Callable[[Any], Answer]) -> Answer:
-        """Do work that needs a client. Raises redis-py's errors, those of a cluster as `ConnectionError`."""
+        """Do work that needs a client. Raises redis-py's errors, a slot that nobody serves as `ConnectionError`."""
         client = self._client or self._connected()
         try:
             return work(client)
-        except redis.exceptions.RedisClusterException as exc:
+        except _CLUSTER_FAULTS as exc:
             raise redis.exceptions.ConnectionError(str(exc)) from exc
 
     def _connected(self) -> Any:

@@ -7,12 +7,13 @@ each duty is a script that is safe to repeat. Within a lease and a round, whatev
 import logging
 import threading
 import time
+from contextlib import suppress
 
 import redis
 
 from app import logs
-from app.errors import StoreUnavailable
-from app.job import Service
+from app.errors import JobGone, JobUnknown, StoreUnavailable
+from app.job import Service, model_part
 from app.ledger import Ledger
 from app.registry import Registry
 from app.settings import Settings
@@ -71,6 +72,7 @@ class Recovery:
                 logs.event("job_requeued", job=job_id, why="its lease ran out")
             for job_id in failed:
                 logs.event("job_failed", job=job_id, why="too many attempts lost their worker")
+                self._end_part(job_id)
             if not again and not failed:
                 return
 
@@ -80,6 +82,12 @@ class Recovery:
                 return
             for job_id in ended:
                 logs.event("job_deadline_passed", job=job_id)
+                self._end_part(job_id)
+
+    def _end_part(self, job_id: str) -> None:
+        """Cancel the model's part of a chat that is over, as no worker is left to do it. Other jobs have none."""
+        with suppress(JobUnknown, JobGone):
+            self._ledger.cancel(model_part(job_id))
 
     def _rewake(self) -> None:
         for service in Service:

@@ -2,11 +2,13 @@
 starts it, with the scripted engine."""
 
 import shutil
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import redis
+from playwright.sync_api import Browser, expect
 
 from app.announcements import Announcements
 from app.ledger import Ledger
@@ -16,7 +18,10 @@ from ops import embedded_redis
 from ops.embedded_redis import EmbeddedRedis
 from ops.sandbox import Sandbox
 from ops.waiting import wait_until
+from tests import browser as chromium
+from tests.browser import Visit
 from tests.caller import Caller
+from tests.chat_page import PASSWORD, Reader
 
 
 def redis_programs() -> list[str]:
@@ -98,3 +103,40 @@ def announcements(ledger: Ledger, settings: Settings) -> Iterator[Announcements]
     announcing = Announcements(settings)
     yield announcing
     announcing.stop()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """One browser for all tests here."""
+    expect.set_options(timeout=chromium.PATIENCE_MS)
+    with chromium.running() as one:
+        yield one
+
+
+@pytest.fixture(scope="module")
+def reader(stack: Sandbox) -> Iterator[Reader]:
+    """An account."""
+    name = f"reader-{uuid.uuid4().hex[:8]}"
+    added = stack.celery("users", "add", name, "--password-stdin", stdin=PASSWORD)
+    assert added.returncode == 0, added.stderr
+    entry = stack.report()["entry"]
+    with Caller(entry) as anyone:
+        token = anyone.call("POST", "/v1/auth/login", json={"username": name, "password": PASSWORD}).json()["access_token"]
+    with Caller(entry, token) as caller:
+        yield Reader(name, caller)
+
+
+@pytest.fixture
+def visit(browser: Browser, reader: Reader) -> Iterator[Visit]:
+    """A visit on a desktop, in which the browser has nothing to complain of."""
+    with chromium.visit(browser, reader.caller.address) as one:
+        yield one
+        assert (one.complaints, one.elsewhere) == ([], [])
+
+
+@pytest.fixture
+def phone(browser: Browser, reader: Reader) -> Iterator[Visit]:
+    """A visit on a phone, in which the browser has nothing to complain of."""
+    with chromium.visit(browser, reader.caller.address, width=390, height=844, touch=True) as one:
+        yield one
+        assert (one.complaints, one.elsewhere) == ([], [])

@@ -153,10 +153,13 @@ class ModelLedger:
             return False
         job.follows = leader.new.id
         self.counts["coalesced"] += 1
-        tag = self._next_tag(job)
-        if leader.waiting and tag < leader.tag:
-            leader.tag = self.flows[job.flow] = tag
+        self._move_up(leader, job)
         return True
+
+    def _move_up(self, leader: ModelJob, follower: ModelJob) -> None:
+        tag = self._next_tag(follower)
+        if leader.waiting and tag < leader.tag:
+            leader.tag = self.flows[follower.flow] = tag
 
     def _next_tag(self, job: ModelJob) -> int:
         return max(self.flows[job.flow], self.virtual_times[job.new.service]) + LANE_COST[job.new.lane]
@@ -345,6 +348,8 @@ class ModelLedger:
         for job in others:
             job.follows = heir.new.id
         self._line_up(heir)
+        for job in others:
+            self._move_up(heir, job)
 
     def _stale(self, job: ModelJob | None) -> Settled:
         self.counts["stale"] += 1

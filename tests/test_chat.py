@@ -16,6 +16,9 @@ from app.ledger import Claim, Ledger, Place, new_owner
 from app.model_names import ModelNames
 from app.response_cache import ResponseCache
 from app.settings import Settings
+from ops.embedded_redis import EmbeddedRedis
+from ops.waiting import wait_until
+from routing.recovery import Recovery
 from workers import resources
 from workers.attempt import Attempt
 from workers.tasks import CODES, chat, part
@@ -78,6 +81,22 @@ def test_a_cancelled_chat_takes_its_part_with_it_and_one_whose_worker_goes_down_
         CODES["chat.reply"](an_attempt(claim, ledger, Settings(), stopped))
 
     assert ledger.read(model_part(claim.id)).state is its
+
+
+def test_a_chat_that_lost_too_many_workers_takes_its_part_with_it(client: redis.Redis, redis_server: EmbeddedRedis) -> None:
+    settings = Settings(redis_url=redis_server.url, lease_s=0.001, max_lost=1)
+    ledger = Ledger(client, settings)
+    claim = claimed(ledger)
+    ledger.submit(NewJob(id=model_part(claim.id), service=Service.MODEL, task="model.generate", tenant="ann", input=b"{}",
+                         parent=claim.id))
+    recovery = Recovery(client, settings, who="a test")
+
+    def failed() -> bool:
+        recovery.round()
+        return ledger.read(claim.id).state is State.FAILED
+
+    wait_until(failed, timeout_s=10, what="the chat to fail")
+    assert ledger.read(model_part(claim.id)).state is State.CANCELLED
 
 
 @pytest.mark.usefixtures("held")

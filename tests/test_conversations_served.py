@@ -85,3 +85,12 @@ def test_a_turn_asked_twice_with_one_key_is_answered_once(caller: Caller, begun:
     assert [answer.headers.get("Idempotency-Replayed") for answer in answers] == [None, "true"]
     assert answers[0].json()["id"] == answers[1].json()["id"]
     assert said(caller, begun) == ["once", "once"]
+
+
+def test_what_was_answered_before_is_known_but_another_answer_is_made_anew(caller: Caller, begun: str) -> None:
+    elsewhere = str(caller.call("POST", "/v1/conversations", json={}).json()["id"])
+    jobs = [ask(caller, begun, f"about {begun}", temperature=0), ask(caller, elsewhere, f"about {begun}", temperature=0),
+            ask(caller, elsewhere, None, "regenerate", temperature=0)]
+
+    rules = [caller.job(job["result"]["model_job"])["decision"]["rule"] for job in jobs]
+    assert [rule == "cached" for rule in rules] == [False, True, False]

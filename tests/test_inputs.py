@@ -13,7 +13,9 @@ from app.inputs import (
     INPUTS,
     CacheDelete,
     CacheGet,
+    CacheInvalidate,
     CachePut,
+    CacheWarm,
     ChatInput,
     JobRequest,
     ModelInput,
@@ -30,6 +32,8 @@ VALID: dict[str, tuple[str, dict[str, Any], type[msgspec.Struct]]] = {
     "cache.put": ("cache", {"operation": "put", "key": "k", "value": {"a": [1]}, "ttl_s": 5}, CachePut),
     "cache.get": ("cache", {"operation": "get", "key": "k"}, CacheGet),
     "cache.delete": ("cache", {"operation": "delete", "key": "k"}, CacheDelete),
+    "cache.invalidate": ("cache", {"operation": "invalidate"}, CacheInvalidate),
+    "cache.warm": ("cache", {"operation": "warm", "requests": [{"prompt": "hello", "temperature": 0}]}, CacheWarm),
     "queue.publish": ("queue", {"operation": "publish", "topic": "t", "message": None}, QueuePublish),
     "queue.read": ("queue", {"operation": "read", "topic": "t", "after": "1-2", "limit": 3}, QueueRead),
 }
@@ -159,8 +163,8 @@ def test_each_input_is_decoded_to_its_struct_and_has_a_task_of_its_own(task: str
     assert (request.service, request.lane, request.deadline_s) == (Service(service), Lane.BATCH, 2.5)
     assert isinstance(decoded, kind)
     assert {name: msgspec.json.decode(value) if isinstance(value := getattr(decoded, name), msgspec.Raw) else value
-            for name in members if name != "operation"} == {
-        name: value for name, value in members.items() if name != "operation"}
+            for name in members if name not in ("operation", "requests")} == {
+        name: value for name, value in members.items() if name not in ("operation", "requests")}
     assert task_name(request.service, decoded) == task
 
 

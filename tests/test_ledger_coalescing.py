@@ -12,7 +12,7 @@ from app.job import Lane, Service, State
 from app.ledger import Claim, Ending, Ledger, Piece, Saying, Submitted, Voice, new_owner
 from app.settings import Settings
 from app.transcript import NEVER_STARTED, Mark, last_mark
-from tests.model_ledger import PLACE, a_job, everything
+from tests.model_ledger import PLACE, a_job, a_running_job, everything
 
 NOW_MS = 1_800_000_000_000
 ANSWER = Ending(result=b'{"text": "hello"}', usage=b'{"prompt_tokens": 3, "completion_tokens": 2}')
@@ -240,3 +240,14 @@ def test_past_retention_all_of_them_leave_tombstones(ledger: Ledger, client: red
     assert ledger.purge() == 3
     assert ledger.read_all(ids) == [None] * 3
     assert sorted(client.keys("gone:*")) == sorted(f"gone:{job_id}".encode() for job_id in ids)
+
+
+def test_an_heir_stands_where_the_most_urgent_of_those_who_wait_for_it_would(ledger: Ledger) -> None:
+    leader = a_running_job(ledger, fingerprint="f", lane=Lane.BATCH)
+    heir = ledger.submit(a_job(fingerprint="f", lane=Lane.BATCH)).job_id
+    ledger.submit(a_job(fingerprint="f", lane=Lane.INTERACTIVE))
+    for _ in range(5):
+        ledger.submit(a_job(lane=Lane.STANDARD))
+    ledger.cancel(leader.id)
+
+    assert ledger.read(heir).position == 0

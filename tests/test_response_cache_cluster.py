@@ -132,6 +132,7 @@ def test_a_primary_that_hangs_delays_its_own_answers_only_and_briefly(
     cache = ResponseCache(settings, client)
     fill(cache)
     of_others = outside(cluster, cache, 2)
+    there = next(name for name in map(str, range(99)) if cluster.shard_of(f"cached:tenant:{name}") == 2)
     stopped = cluster.shard(2)
     for node in stopped:
         kill(node.process.pid, signal.SIGSTOP)
@@ -139,6 +140,8 @@ def test_a_primary_that_hangs_delays_its_own_answers_only_and_briefly(
         assert slowest_s(lambda mark: cache.get("tenant", mark)) < 2 * TIMEOUT_S + SLACK_S
         assert of_others <= found(cache)
         assert cache.figures()["breaker_open"] >= 1
+        with pytest.raises((redis.exceptions.ConnectionError, redis.exceptions.TimeoutError)):
+            cache.keep_value("tenant", there, b"1", 60)
         late = ResponseCache(settings, client)
         wait_until(lambda: of_others <= found(late), timeout_s=10, what="a new process to find the others' answers")
     finally:

@@ -56,7 +56,7 @@ def _job(who: caller.Caller, wanted: CompletionRequest, choice: int) -> NewJob:
                              deadline_s=None, digested=wanted)
     if job.idempotency_key is None or not choice:
         return job
-    return msgspec.structs.replace(job, idempotency_key=f"{job.idempotency_key} {choice}")  # no caller's key ends so
+    return msgspec.structs.replace(job, idempotency_key=f"{job.idempotency_key}\n{choice}")  # a caller's key is printable
 
 
 # without a stream

@@ -8,15 +8,14 @@ import msgspec
 from flask import Blueprint, Response, request
 
 from app.accounts import Scope
-from app.api import bodies, caller
+from app.api import bodies, caller, paging
 from app.api.submission import DURABILITY
 from app.errors import InvalidInput
 from app.job import Job, Lane, Service, State, is_job_id
 
 blueprint = Blueprint("job_lists", __name__, url_prefix="/v1/jobs")
 
-MOST = 100  # jobs in one answer: as many ids as a request line has room for
-_USUAL = 20
+MOST = 100  # jobs that `ids=` may name: as many as a request line has room for
 
 #: Pages of the ledger that one answer is sifted from, where a service or a lane is asked for. An answer may so hold fewer
 #: jobs than asked for, and its cursor says where to go on.
@@ -34,7 +33,7 @@ def index() -> Response:
     who = caller.current(Scope.JOBS_READ)
     if request.args.get("ids") is not None:
         return _named(who.tenant)
-    state, limit = _chosen("state", State), _limit()
+    state, limit = _chosen("state", State), paging.limit()
     fits = _sieve(_chosen("service", Service), _chosen("lane", Lane))
     found: list[Job] = []
     cursor: str | None = request.args.get("cursor", "")
@@ -79,10 +78,3 @@ def _chosen(name: str, kind: type[Choice]) -> Choice | None:
     if given not in list(kind):
         raise InvalidInput(f"{name} must be one of {', '.join(kind)}; got '{given[:60]}'")
     return kind(given)
-
-
-def _limit() -> int:
-    given = request.args.get("limit", str(_USUAL))
-    if not (given.isascii() and given.isdecimal() and len(given) < 4 and 1 <= int(given) <= MOST):
-        raise InvalidInput(f"limit must be a whole number from 1 to {MOST}; got '{given[:60]}'")
-    return int(given)

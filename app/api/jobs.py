@@ -64,7 +64,7 @@ def check_id(job_id: str) -> None:
 def _submitted(who: caller.Caller, job_id: str | None = None) -> Response:
     """Submit the job that the body asks for; a chat begins its conversation where there is none yet."""
     job, decoded = _wanted(who, job_id)
-    if isinstance(decoded, ChatInput):
+    if isinstance(decoded, ChatInput) and not submission.came_before(who, job.idempotency_key, job_id):
         bodies.gateway().conversations.begin(who.tenant, decoded.conversation)
     return submission.answer(job)
 

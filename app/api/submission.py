@@ -55,7 +55,7 @@ def new_job(who: Caller, service: Service, decoded: Any, text: bytes, *, lane: L
     try:
         bodies.gateway().prompt_length.check(decoded, len(text))
     except (PromptTooLong, InvalidInput):
-        if not _came_before(who, key, job_id):
+        if not came_before(who, key, job_id):
             raise
     mark = _fingerprint(who, decoded)
     return NewJob(id=job_id or new_job_id(), service=service, task=task_name(service, decoded), tenant=who.tenant,
@@ -70,10 +70,13 @@ def _fingerprint(who: Caller, decoded: Any) -> str | None:
     if not isinstance(decoded, ModelInput) or {"no-cache", "no-store"} & {
             part.strip().lower() for part in request.environ.get("HTTP_CACHE_CONTROL", "").split(",")}:
         return None
-    return bodies.gateway().answers.fingerprint(decoded, who.tenant)
+    try:
+        return bodies.gateway().answers.fingerprint(decoded, who.tenant)
+    except RecursionError:  # a tool's parameters are nested as deeply as may just be read
+        return None
 
 
-def _came_before(who: Caller, key: str | None, job_id: str | None) -> bool:
+def came_before(who: Caller, key: str | None, job_id: str | None) -> bool:
     """Whether this request may be the repetition of an accepted one; the ledger then tells."""
     ledger = bodies.gateway().ledger
     return ledger.glance(job_id) is not None if job_id else key is not None and ledger.is_used(who.tenant, key)

@@ -27,8 +27,18 @@ local function leave_line(id, name, now)
   if first and redis.call('ZSCORE', 'held', first) then let_go(first, now) end
 end
 
--- Follow the live job that has this fingerprint, or be the one whom others follow. Returns whether it follows. A leader that
--- still waits is moved up to where its follower would stand.
+-- Move a leader that still waits up to where its follower would stand.
+local function move_up(leader, service, tenant, lane, now)
+  local waits_at = redis.call('ZSCORE', 'waiting:' .. service, leader)
+  if waits_at and tonumber(after_last(service, tenant, lane)) < tonumber(waits_at) then
+    local order = next_order(service, tenant, lane)
+    withdraw(leader, service)
+    redis.call('HSET', 'job:' .. leader, 'order', order)
+    enqueue(service, leader, order, now)
+  end
+end
+
+-- Follow the live job that has this fingerprint, or be the one whom others follow. Returns whether it follows.
 local function follow(id, fingerprint, service, tenant, lane, now)
   local leader = redis.call('GET', 'flight:' .. fingerprint)
   redis.call('HSET', 'job:' .. id, 'fingerprint', fingerprint)
@@ -40,13 +50,7 @@ local function follow(id, fingerprint, service, tenant, lane, now)
     .. '"detail":"the same request was being answered already"}')
   redis.call('ZADD', 'followers:' .. leader, now, id)
   count('coalesced')
-  local waits_at = redis.call('ZSCORE', 'waiting:' .. service, leader)
-  if waits_at and tonumber(after_last(service, tenant, lane)) < tonumber(waits_at) then
-    local order = next_order(service, tenant, lane)
-    withdraw(leader, service)
-    redis.call('HSET', 'job:' .. leader, 'order', order)
-    enqueue(service, leader, order, now)
-  end
+  move_up(leader, service, tenant, lane, now)
   return true
 end
 
@@ -63,4 +67,8 @@ local function succeed_leader(leader, fingerprint, attempt, now)
     redis.call('RENAME', 'followers:' .. leader, 'followers:' .. heir)
   end
   let_go(heir, now)
+  for _, id in ipairs(redis.call('ZRANGE', 'followers:' .. heir, 0, -1)) do
+    local job = redis.call('HMGET', 'job:' .. id, 'service', 'tenant', 'lane')
+    move_up(heir, job[1], job[2], job[3], now)
+  end
 end

@@ -1,0 +1,91 @@
+"""The model is asked for a title after the first answer; what the caller does to the conversation comes first."""
+
+from collections.abc import Iterator
+
+import msgspec
+import pytest
+import redis
+
+from app.ledger import Ledger
+from app.settings import Settings
+from tests.gateway import Gateway
+from tests.talk import Worker, ask, begin
+from workers.tasks.chat_title import shortened
+
+
+@pytest.fixture
+def gateway(client: redis.Redis, settings: Settings) -> Gateway:
+    return Gateway(settings, client)
+
+
+@pytest.fixture
+def begun(gateway: Gateway) -> str:
+    """A conversation."""
+    return begin(gateway)
+
+
+@pytest.fixture
+def worker(client: redis.Redis, settings: Settings, ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> Iterator[Worker]:
+    with Worker.working(ledger, settings, client, monkeypatch) as one:
+        yield one
+
+
+def title_job(client: redis.Redis, job_id: str) -> str | None:
+    """The job that makes a title after this one."""
+    of = [key.decode().partition(":")[2] for key in client.scan_iter("job:*") if client.hget(key, "task") == b"chat.title"
+          and client.hget(key, "parent") == job_id.encode()]
+    return of[0] if of else None
+
+
+def test_the_first_answer_has_a_title_made_that_is_no_job_of_the_caller(
+        gateway: Gateway, begun: str, worker: Worker, client: redis.Redis) -> None:
+    first = ask(gateway, begun, "why is the sky blue")
+    worker.run(first)
+    second = ask(gateway, begun, "and the sea?")
+    worker.run(second)
+    job_id = title_job(client, first)
+    assert job_id
+    made = worker.run(job_id, '"The blue sky"\n\nI hope you like it')
+
+    assert made.lane == "batch"
+    assert gateway.call("GET", f"/v1/conversations/{begun}").json["title"] == "The blue sky"
+    assert title_job(client, second) is None
+    assert {job["id"] for job in gateway.call("GET", "/v1/jobs").json["data"]} == {first, second}
+
+
+def test_a_title_given_in_the_meantime_stays_and_a_new_conversation_of_the_name_gets_no_old_title(
+        gateway: Gateway, worker: Worker, client: redis.Redis) -> None:
+    titles = []
+    for name in ("renamed", "begun-anew"):
+        body = {"service": "chat", "input": {"conversation": name, "message": "one"}}
+        job_id = gateway.call("POST", "/v1/jobs", json=body).json["id"]
+        worker.run(job_id)
+        titles.append(title_job(client, job_id))
+    gateway.call("PATCH", "/v1/conversations/renamed", json={"title": "Mine"})
+    gateway.call("DELETE", "/v1/conversations/begun-anew")
+    gateway.call("POST", "/v1/jobs", json=body)
+
+    results = [msgspec.json.decode(worker.run(job_id, "Theirs").result) for job_id in titles if job_id]
+
+    assert results == [{"title": "Theirs", "given": False}] * 2
+    found = {each["id"]: each["title"] for each in gateway.call("GET", "/v1/conversations").json["data"]}
+    assert found == {"renamed": "Mine", "begun-anew": None}
+
+
+def test_titles_can_be_turned_off_and_a_titled_conversation_gets_none(
+        gateway: Gateway, begun: str, worker: Worker, client: redis.Redis) -> None:
+    titled = ask(gateway, begin(gateway, title="Mine"))
+    worker.run(titled)
+    worker.settings = Settings(titles=False)
+    unwanted = ask(gateway, begun)
+    worker.run(unwanted)
+
+    assert (title_job(client, titled), title_job(client, unwanted)) == (None, None)
+
+
+@pytest.mark.parametrize(("text", "title"), [
+    ("Blue skies", "Blue skies"), ('"Blue skies."', "Blue skies"), ("**Title: Blue skies**\nmore", "Blue skies"),
+    ("\n\n# one two three four five six seven", "one two three four five six"), ("", ""), ("  \n ", ""),
+    ("x" * 300, "x" * 80)])
+def test_a_title_is_the_first_line_without_what_is_around_it(text: str, title: str) -> None:
+    assert shortened(text) == title
