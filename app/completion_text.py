@@ -10,26 +10,12 @@ from typing import Any
 
 import msgspec
 
-from app.errors import EngineFailed, EngineTransient
+from app.errors import Diverged, NotJson
 from app.messages import ToolCall
 from app.tool_calls import parse, settled
 
 _FENCE = re.compile(r"```(?:json)?[^\S\n]*\n(.*?)\n?```", re.DOTALL)  # of a text without space around it
 _MEMBERS = {"reasoning_content": "reasoning_content", "text": "content"}  # a job's names, and a completion's
-
-
-class Diverged(EngineTransient):
-    """The job was begun anew, and says something else than was sent already."""
-
-    code = "stream-diverged"
-    title = "Stream diverged"
-
-
-class NotJson(EngineFailed):
-    """JSON was asked for, and the model answered something else."""
-
-    code = "answer-not-json"
-    title = "The answer is not JSON"
 
 
 class Answered(msgspec.Struct, frozen=True):

@@ -15,9 +15,11 @@
     |- StoreUnavailable 503     Redis cannot be reached, or cannot write; try again
     |- EngineError              the model's side failed
     |  |- EngineTransient       another attempt may succeed
+    |  |  |- Diverged           it began anew, and says something else than was sent to the caller
     |  |  `- EngineUnavailable  nothing is wrong with the request: the model's server is away or busy
     |  |- EngineOutOfMemory     this request was too big for the memory there is now
     |  `- EngineFailed          another attempt would fail in the same way
+    |     `- NotJson            JSON was asked for, and the answer is none
     `- JobStopped               the job was cancelled or taken over while it ran; not a failure of the job
 
 Each class answers three questions: is another try worth it (`retryable`), whose fault is it (`fault`), and which
@@ -227,6 +229,13 @@ class EngineTransient(EngineError):
     retryable = True
 
 
+class Diverged(EngineTransient):
+    """The job was begun anew, and says something else than was sent already."""
+
+    code = "stream-diverged"
+    title = "Stream diverged"
+
+
 class EngineUnavailable(EngineTransient):
     """The model's server is away, or too busy to take the request. It does not count against the job, which waits on, for
     `retry_after_s` at least."""
@@ -253,6 +262,13 @@ class EngineFailed(EngineError):
 
     code = "engine-failed"
     title = "Engine failed"
+
+
+class NotJson(EngineFailed):
+    """JSON was asked for, and the model answered something else."""
+
+    code = "answer-not-json"
+    title = "The answer is not JSON"
 
 
 class JobStopped(TandemError):

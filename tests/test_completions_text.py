@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from app.completion_text import ChoiceText, Diverged, NotJson, answered
+from app.completion_text import ChoiceText, answered
+from app.errors import Diverged, NotJson
 from app.tool_calls import written
 
 

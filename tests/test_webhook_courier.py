@@ -176,6 +176,7 @@ def test_what_is_no_http_is_an_error_of_the_attempt() -> None:
 
 @pytest.mark.parametrize(("given", "seconds"), [
     ("120", 120.0), ("0", 0.0), ("Thu, 01 Jan 2026 00:01:00 GMT", 60.0), ("Thu, 01 Jan 2025 00:00:00 GMT", 0.0),
-    ("", None), ("soon", None), ("-5", None), ("1.5", None)])
+    ("", None), ("soon", None), ("-5", None), ("1.5", None),
+    (f"Thu, 01 Jan {10**20} 00:00:00 GMT", None), (f"Thu, 01 Jan 2026 00:00:00 +{10**20}", None)])
 def test_when_to_come_again_is_read_in_both_forms(given: str, seconds: float | None) -> None:
     assert retry_after_s(given, NOW) == seconds

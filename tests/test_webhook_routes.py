@@ -227,6 +227,7 @@ def test_a_key_without_the_scope_gets_none_of_it(signed_in: Callable[..., tuple[
 
 
 @pytest.mark.parametrize("query", ["limit=0", "limit=101", "limit=x", "limit=-1", "limit=1.5", "limit=\N{SUPERSCRIPT TWO}",
+                                   "limit=000000001999", f"limit=000000001{'0' * 5000}",
                                    "cursor=x", "cursor=1-1", "cursor=000000000000001:%0A"])
 def test_a_page_that_cannot_be_is_refused(ann: tuple[FlaskClient, Account], query: str) -> None:
     assert ann[0].get(f"/v1/webhooks/dead?{query}").status_code == 422

@@ -120,6 +120,6 @@ def retry_after_s(given: str, now: datetime) -> float | None:
         return float(given[:12])
     try:
         at = email.utils.parsedate_to_datetime(given)
-    except ValueError:
+    except (ValueError, OverflowError):  # a year or an offset may have any number of digits
         return None
     return max((at.replace(tzinfo=at.tzinfo or UTC) - now).total_seconds(), 0.0)

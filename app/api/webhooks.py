@@ -3,14 +3,12 @@
 from flask import Blueprint, Response, request
 
 from app.accounts import Scope
-from app.api import bodies, caller
-from app.errors import InvalidInput
+from app.api import bodies, caller, paging
 from app.webhook_dead import DeadDeliveries
 from app.webhook_secrets import WebhookSecrets
 
 blueprint = Blueprint("webhooks", __name__, url_prefix="/v1/webhooks")
 
-_LIMIT, _LARGEST_LIMIT = 20, 100
 _PRIVATE = [("Cache-Control", "no-store")]
 
 
@@ -32,7 +30,7 @@ def rotate() -> Response:
 def dead() -> Response:
     """List the deliveries that were put aside, the last one first."""
     tenant = caller.current(Scope.EVENTS).tenant
-    found, following = _dead().page(tenant, limit=_limit(), cursor=request.args.get("cursor", ""))
+    found, following = _dead().page(tenant, limit=paging.limit(), cursor=request.args.get("cursor", ""))
     return bodies.json_response({"data": found, "next_cursor": following})
 
 
@@ -57,11 +55,3 @@ def _secrets() -> WebhookSecrets:
 
 def _dead() -> DeadDeliveries:
     return DeadDeliveries(bodies.gateway().client)
-
-
-def _limit() -> int:
-    """Return `?limit=N`. Raises `InvalidInput`."""
-    given = request.args.get("limit", str(_LIMIT))
-    if not given.isascii() or not given.isdecimal() or not 1 <= int(given[:9]) <= _LARGEST_LIMIT:
-        raise InvalidInput(f"limit must be 1 to {_LARGEST_LIMIT}; got '{given[:60]}'")
-    return int(given)
