@@ -5,6 +5,7 @@ streams that are followed there in one thread, over one connection, and hands th
 them is told that it has fallen behind, and reads the stream by itself (`app.tenant_following`).
 """
 
+import logging
 import re
 import threading
 from collections import deque
@@ -126,6 +127,9 @@ class TenantEvents:
                         self._tell(name.decode().partition(":")[2], read(entries))
                 except (redis.exceptions.RedisError, OSError) as exc:
                     logs.event("tenant_events_broken", why=str(exc))
+                    threading.Event().wait(_PAUSE_S)
+                except Exception as exc:  # noqa: BLE001 - the thread's outermost loop: nobody would begin another
+                    logs.event("tenant_events_failed", level=logging.ERROR, exc_info=True, why=str(exc))
                     threading.Event().wait(_PAUSE_S)
 
     def _wanted(self) -> dict[str, str]:

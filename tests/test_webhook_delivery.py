@@ -321,3 +321,17 @@ def test_what_a_worker_says_of_a_delivery_that_is_anothers_by_then_is_refused(cl
     assert (present.attempts, present.body, list(deliveries.due())) == (2, b"{}", [])
     assert deliveries.settle(present, Verdict.DONE)
     assert is_clean(client)
+
+
+def test_a_delivery_that_meets_a_bug_is_put_aside_in_the_end(
+        client: redis.Redis, settings: Settings, keyring: Keyring, ended: Callable[..., str],
+        monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> str:
+        raise ValueError("a bug")
+
+    monkeypatch.setattr(delivery, "signature", broken)
+    with Receiver() as receiver, delivering(replace(settings, webhook_attempts=2), keyring):
+        ended(receiver.url)
+        wait_until(lambda: dead(client), timeout_s=10, what="it to be put aside")
+
+    assert "ValueError" in dead(client)[0][1]

@@ -152,7 +152,7 @@ class Deliverer:
     async def _deliver(self, delivery: Delivery) -> None:
         """Make one attempt, and record what became of it. Where Redis is away, the lease runs out, and another follows."""
         try:
-            outcome = await self._attempt(delivery)
+            outcome = await self._outcome(delivery)
             verdict, delay_s = decide(outcome, attempts=delivery.attempts, settings=self._settings, chance=random.random())
             kept = await asyncio.to_thread(self._deliveries.settle, delivery, verdict, delay_s=delay_s, error=outcome.error)
             logs.event(_EVENTS[verdict] if kept else "webhook_stale", webhook=delivery.id, attempt=delivery.attempts,
@@ -164,6 +164,16 @@ class Deliverer:
         finally:
             self._under_way.pop(asyncio.current_task(), None)  # type: ignore[arg-type]  # it runs in one
             self._something.set()
+
+    async def _outcome(self, delivery: Delivery) -> Outcome:
+        """Make an attempt; a bug that it meets counts as one that failed, so that it ends some day."""
+        try:
+            return await self._attempt(delivery)
+        except StoreUnavailable:
+            raise
+        except Exception as exc:  # noqa: BLE001 - the boundary between a delivery and its worker
+            logs.event("webhook_crashed", level=logging.ERROR, exc_info=True, webhook=delivery.id, why=str(exc))
+            return Outcome(error=f"the attempt failed ({type(exc).__name__}); the worker's log has the reason")
 
     async def _attempt(self, delivery: Delivery) -> Outcome:
         timestamp_s = round(time.time())

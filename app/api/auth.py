@@ -11,7 +11,7 @@ from msgspec import Meta
 
 from app.api import bodies
 from app.api.client_address import client_address
-from app.errors import PayloadTooLarge, StoreUnavailable, Unauthenticated
+from app.errors import StoreUnavailable, Unauthenticated
 from app.inputs import Input
 from app.job import Job, Lane, NewJob, Service, State, new_job_id
 from app.sessions import Session
@@ -84,12 +84,12 @@ def login() -> Response:
     gateway.login_limit.admit(given.username, address)
     try:
         verdict = _verdict(given)
+        if not verdict.granted:
+            raise Unauthenticated("username and password do not fit")
+        begun = gateway.sessions.begin(verdict.username, verdict.account, version=verdict.version)
     except StoreUnavailable:
         gateway.login_limit.unanswered(given.username, address)
         raise
-    if not verdict.granted:
-        raise Unauthenticated("username and password do not fit")
-    begun = gateway.sessions.begin(verdict.username, verdict.account, version=verdict.version)
     if begun is None:
         raise Unauthenticated("the account was changed while its password was checked; log in again")
     gateway.login_limit.succeeded(given.username, address)
@@ -117,9 +117,7 @@ def json_web_keys() -> Response:
 
 
 def _body(kind: type[Body]) -> Body:
-    if (request.content_length or 0) > _LARGEST_BYTES:
-        raise PayloadTooLarge(f"the body of this call has at most {_LARGEST_BYTES} bytes")
-    return bodies.decode(bodies.json_body(), kind)
+    return bodies.decode(bodies.json_body(_LARGEST_BYTES), kind)
 
 
 def _tokens(session: Session, refresh_token: str) -> Response:

@@ -34,14 +34,15 @@ def gateway() -> "Gateway":
     return cast("Gateway", current_app.extensions["tandem"])
 
 
-def json_body() -> bytes:
-    """Return the request's body, which must say that it is JSON, and be UTF-8.
+def json_body(most: int | None = None) -> bytes:
+    """Return the request's body, which must say that it is JSON, and be UTF-8; it has at most `most` bytes, or as many as the
+    gateway takes.
 
     Raises `UnsupportedMedia`, `PayloadTooLarge` or `MalformedRequest`.
     """
     if request.environ.get("CONTENT_TYPE") != "application/json" and request.mimetype != "application/json":
         raise UnsupportedMedia(f"send the body as application/json; it came as '{request.mimetype or 'nothing'}'")
-    body = _body()
+    body = _body(most or gateway().settings.max_body_bytes)
     if not body:
         raise MalformedRequest("the body is empty; send a JSON object")
     try:
@@ -51,10 +52,10 @@ def json_body() -> bytes:
     return body
 
 
-def _body() -> bytes:
+def _body(most: int) -> bytes:
     """Return the body, read straight from the server: Flask's own way is five times as slow, and cuts a chunked body off
     at the limit instead of refusing it."""
-    stated, most = request.content_length, gateway().settings.max_body_bytes
+    stated = request.content_length
     if stated is not None and stated > most:
         raise _too_large(most)
     try:
@@ -88,7 +89,7 @@ def _read(size: int) -> bytes:
 
 
 def _too_large(most: int) -> PayloadTooLarge:
-    return PayloadTooLarge(f"the body is larger than the {most} bytes that this gateway takes")
+    return PayloadTooLarge(f"the body is larger than the {most} bytes that this call takes")
 
 
 def decode(body: bytes, kind: type[Body]) -> Body:
