@@ -331,7 +331,7 @@ def test_a_delivery_that_meets_a_bug_is_put_aside_in_the_end(
 
     monkeypatch.setattr(delivery, "signature", broken)
     with Receiver() as receiver, delivering(replace(settings, webhook_attempts=2), keyring):
-        ended(receiver.url)
+        ended(receiver.url())
         wait_until(lambda: dead(client), timeout_s=10, what="it to be put aside")
 
     assert "ValueError" in dead(client)[0][1]

@@ -35,8 +35,8 @@ def gateway() -> "Gateway":
 
 
 def json_body(most: int | None = None) -> bytes:
-    """Return the request's body, which must say that it is JSON, and be UTF-8; it has at most `most` bytes, or as many as the
-    gateway takes.
+    """Return the request's body, which must say that it is JSON, and be UTF-8; it has at most `most` bytes, or as many as
+    the gateway takes.
 
     Raises `UnsupportedMedia`, `PayloadTooLarge` or `MalformedRequest`.
     """
