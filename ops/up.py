@@ -176,7 +176,7 @@ def _write_private(files: Files, report: dict[str, Any]) -> None:
 def summary(report: dict[str, Any]) -> str:
     """Return the addresses, for people."""
     gateways = ", ".join(f"{name} {address}" for name, address in report["gateways"].items())
-    return (f"  entry     {report['entry']}   (a page to chat on; /docs shows the calls; /v1 is what OpenAI's clients take)\n"
+    return (f"  entry     {report['entry']}   (a page to chat on; /docs shows the calls; /v1 for OpenAI's clients)\n"
             f"  gateways  {gateways}\n"
             f"  flower    {report['flower']}   (login: the account below)\n"
             f"  redis     {report['redis']}\n"
