@@ -18,7 +18,7 @@ def accounts(client: redis.Redis) -> Accounts:
 
 def values(client: redis.Redis) -> bytes:
     """Return everything that lies in Redis, keys and values, as one text."""
-    return b"\n".join(part for key, dump in everything(client).items() for part in (key, dump or b""))
+    return repr(everything(client)).encode()
 
 
 # -- accounts
