@@ -18,6 +18,7 @@ from app.ledger import Census, Ledger
 from app.store import open_redis
 
 _BATCH = 500
+_PLACES = ("leases", "delayed", "finished", "held")  # of jobs of all services
 
 
 @dataclass(slots=True)
@@ -47,6 +48,8 @@ def take(client: redis.Redis, ledger: Ledger) -> Audit:
     if not result.census.balanced:
         result.faults.append(f"the counts do not balance: {result.census}")
     result.faults += _orphans(client)
+    result.faults += [f"job {job_id}: is held, and nobody will let it go"
+                      for job_id in _held(client) if _stranded(client, job_id) and _stranded(client, job_id)]
     return result
 
 
@@ -76,16 +79,16 @@ def _look(client: redis.Redis, batch: list[str]) -> list[tuple[dict[str, str], s
     with client.pipeline(transaction=True) as pipeline:
         for job_id in batch:
             pipeline.hmget(f"job:{job_id}", fields)
-            for where in ("leases", "delayed", "finished"):
+            for where in _PLACES:
                 pipeline.zscore(where, job_id)
             for service in Service:
                 pipeline.zscore(f"waiting:{service.value}", job_id)
         replies = pipeline.execute()
-    width = 4 + len(Service)
+    width = 1 + len(_PLACES) + len(Service)
     for start in range(0, len(replies), width):
         values, *scores = replies[start:start + width]
         record = {name: (value or b"").decode() for name, value in zip(fields, values, strict=True)}
-        names = ["leases", "delayed", "finished", *(f"waiting:{service.value}" for service in Service)]
+        names = [*_PLACES, *(f"waiting:{service.value}" for service in Service)]
         found.append((record, {name for name, score in zip(names, scores, strict=True) if score is not None}))
     return found
 
@@ -95,7 +98,7 @@ def _fault(record: dict[str, str], places: set[str]) -> str | None:
     if not record["state"]:
         return None  # purged meanwhile
     state = State(record["state"])
-    lawful = {State.QUEUED: [{f"waiting:{record['service']}"}, {"delayed"}], State.RUNNING: [{"leases"}]}.get(
+    lawful = {State.QUEUED: [{f"waiting:{record['service']}"}, {"delayed"}, {"held"}], State.RUNNING: [{"leases"}]}.get(
         state, [{"finished"}])
     if places not in lawful:
         return f"is {state} but lies in {sorted(places) or 'no set'}"
@@ -104,10 +107,26 @@ def _fault(record: dict[str, str], places: set[str]) -> str | None:
     return None
 
 
+def _held(client: redis.Redis) -> list[str]:
+    return [job_id.decode() for job_id in client.zrange("held", 0, -1)]
+
+
+def _stranded(client: redis.Redis, job_id: str) -> bool:
+    """Whether a held job waits for nothing: what it follows is not live, and it is not behind another in a line."""
+    follows, line = client.hmget(f"job:{job_id}", "follows", "line")
+    if client.zscore("held", job_id) is None:
+        return False
+    if follows:
+        state = client.hget(f"job:{follows.decode()}", "state")
+        return state is None or State(state.decode()).terminal
+    ahead = client.lrange(f"line:{line.decode()}", 0, 0) if line else []
+    return not ahead or ahead[0].decode() == job_id
+
+
 def _orphans(client: redis.Redis) -> list[str]:
     """Find ids in the sets of live jobs that have no record."""
     faults = []
-    for name in ("leases", "delayed", "deadlines", *(f"waiting:{service.value}" for service in Service)):
+    for name in ("leases", "delayed", "held", "deadlines", *(f"waiting:{service.value}" for service in Service)):
         for job_id in client.zrange(name, 0, -1):
             if not client.exists(f"job:{job_id.decode()}") and client.zscore(name, job_id) is not None:
                 faults.append(f"{name} holds {job_id.decode()}, which has no record")

@@ -100,8 +100,9 @@ def test_when_a_worker_is_killed_the_reader_is_told_to_start_anew_and_reads_the_
 def test_a_job_that_is_cancelled_while_it_speaks_frees_its_workers_slot_at_once(
         one: Caller, slow_beat: Sandbox, service: str) -> None:
     script = "[stall 100ms] hello [stall 300s]"
-    body: dict[str, Any] = {"prompt": script} if service == "model" else {"conversation": "c", "message": script}
-    jobs = [one.submit(service=service, input=body) for _ in range(2)]  # each worker of the model has one slot
+    bodies: list[dict[str, Any]] = [{"prompt": script}] * 2 if service == "model" else [
+        {"conversation": name, "message": script} for name in ("c", "d")]
+    jobs = [one.submit(service=service, input=body) for body in bodies]  # each worker of the model has one slot
     readers = [reader(slow_beat, job["id"]).reaches("hello") for job in jobs]
     began = time.monotonic()
     one.call("DELETE", f"/v1/jobs/{jobs[0]['id']}")

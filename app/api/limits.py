@@ -34,8 +34,8 @@ def note(submission: Submission) -> None:
     if submission.shortage:
         short = submission.shortage
         most = next(limit.most for limit in submission.limits if limit.name == short.name)
-        raise LimitExceeded(f"this account may have {most} {_WORDS[short.name]}, and they are used up; try again in "
-                            f"{short.wait_ms / 1000:g} s", retry_after_s=short.wait_ms / 1000)
+        raise LimitExceeded(f"the limit of this account, {_WORDS[short.name]}: {most}, is reached; try again in "
+                            f"{-(-short.wait_ms // 1000)} s", retry_after_s=short.wait_ms / 1000)
 
 
 def headers() -> list[tuple[str, str]]:
