@@ -24,8 +24,8 @@ def list_dead(context: click.Context, username: str | None) -> None:
     """List them, of one account or of all, the last put aside first."""
     client = _client(context)
     try:
-        lines = [f"{delivery.id}  {account.username:20} {delivery.died_at}  {delivery.type:14} {delivery.attempts:3} attempts  "
-                 f"{delivery.url}  {delivery.error}"
+        lines = [f"{delivery.id}  {account.username:20} {delivery.died_at}  {delivery.type:14} "
+                 f"{delivery.attempts:3} attempts  {delivery.url}  {delivery.error}"
                  for account in _accounts(client, username) for delivery in _all(DeadDeliveries(client), account)]
         click.echo("\n".join(lines) or "none")
     except (TandemError, redis.exceptions.RedisError, OSError) as exc:

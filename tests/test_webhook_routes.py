@@ -277,6 +277,6 @@ def test_operators_list_and_replay_what_was_put_aside(
     assert run("replay", "ann", first) == (0, f"due again: {first}\n")
     assert first not in run("dead", "ann")[1]
     assert run("replay", "ann", "--all") == (0, f"due again: {second}\n")
-    assert run("dead") == (0, "")
+    assert run("dead") == (0, "none\n")
     assert run("replay", "ann", first)[0] == run("replay", "nobody", first)[0] == run("dead", "nobody")[0] == 1
     assert run("replay", "ann")[0] == run("replay", "ann", first, "--all")[0] == 2
