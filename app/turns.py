@@ -33,6 +33,7 @@ class Turn(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     completion_tokens: int
     totals: Totals
     reasoning: str | None = None
+    finish_reason: str | None = None  # older turns do not say
     replaces: str | None = None  # the turn whose place it takes
     server: str | None = None
     processor: str | None = None

@@ -10,7 +10,7 @@ from app.ledger import Ledger
 from app.settings import Settings
 from tests.gateway import Gateway
 from tests.talk import Worker, ask, begin
-from workers.tasks.chat_title import shortened
+from workers.tasks.chat_title import title_of
 
 
 @pytest.fixture
@@ -72,6 +72,15 @@ def test_a_title_given_in_the_meantime_stays_and_a_new_conversation_of_the_name_
     assert found == {"renamed": "Mine", "begun-anew": None}
 
 
+def test_where_the_model_repeats_what_it_was_told_the_title_is_of_the_question(
+        gateway: Gateway, begun: str, worker: Worker, client: redis.Redis) -> None:
+    first = ask(gateway, begun, "why is the sky blue, and the sea?")
+    worker.run(first)
+    made = worker.run(str(title_job(client, first)), "At most 6 words, in its")
+
+    assert msgspec.json.decode(made.result) == {"title": "why is the sky blue, and", "given": True}
+
+
 def test_titles_can_be_turned_off_and_a_titled_conversation_gets_none(
         gateway: Gateway, begun: str, worker: Worker, client: redis.Redis) -> None:
     titled = ask(gateway, begin(gateway, title="Mine"))
@@ -83,9 +92,25 @@ def test_titles_can_be_turned_off_and_a_titled_conversation_gets_none(
     assert (title_job(client, titled), title_job(client, unwanted)) == (None, None)
 
 
-@pytest.mark.parametrize(("text", "title"), [
+@pytest.mark.parametrize(("written", "title"), [
     ("Blue skies", "Blue skies"), ('"Blue skies."', "Blue skies"), ("**Title: Blue skies**\nmore", "Blue skies"),
-    ("\n\n# one two three four five six seven", "one two three four five six"), ("", ""), ("  \n ", ""),
-    ("x" * 300, "x" * 80)])
-def test_a_title_is_the_first_line_without_what_is_around_it(text: str, title: str) -> None:
-    assert shortened(text) == title
+    ("\n\n# one two  three four five six", "one two three four five six"),
+    ("Death in the Afternoon", "Death in the Afternoon"), ("Bora Bora", "Bora Bora"), ("蓝天", "蓝天"),
+    ("Most common words in English", "Most common words in English")])
+def test_a_title_is_the_first_line_without_what_is_around_it(written: str, title: str) -> None:
+    assert title_of(written, question="what else") == title
+
+
+@pytest.mark.parametrize("written", [
+    "", "  \n ", '"**"', "At most 6 words, in its", "The most 6 words in the", "Title for the Text Above",
+    "Do not answer it.", "El Turco, el Turco, el Turco", "one two three four five six seven", "x" * 61])
+def test_what_is_no_title_gives_way_to_the_question(written: str) -> None:
+    assert title_of(written, question="who was El Turco?") == "who was El Turco?"
+
+
+@pytest.mark.parametrize(("question", "title"), [
+    ("\n why  is\nthe sky blue, and the sea", "why is the sky blue, and"), ("one two.", "one two"),
+    ("an " + "extraordinarily " * 5, "an extraordinarily extraordinarily extraordinarily"), ("x" * 300, "x" * 60),
+    ('"Hello," he said', 'Hello," he said'), (" \n", ""), ("***", "")])
+def test_the_question_gives_its_first_whole_words(question: str, title: str) -> None:
+    assert title_of("", question=question) == title

@@ -49,6 +49,20 @@ def test_turns_are_answered_in_order_and_told_with_who_answered(gateway: Gateway
     assert (whole["turns"], whole["usage"]) == (2, {"prompt_tokens": 6, "completion_tokens": 4})
 
 
+def test_answers_tell_why_they_ended_where_it_was_kept(
+        gateway: Gateway, begun: str, worker: Worker, client: redis.Redis) -> None:
+    worker.run(ask(gateway, begun, "one"))
+    worker.run(ask(gateway, begun, "two"), finish_reason="length")
+    told = [message["finish_reason"] for message in messages(gateway, begun)]
+    (key,) = client.scan_iter("turns:*")
+    older = msgspec.json.decode(client.lindex(key, 1))
+    kept = older.pop("finish_reason")
+    client.lset(key, 1, msgspec.json.encode(older))
+
+    assert (told, kept) == ([None, "stop", None, "length"], "length")
+    assert [message["finish_reason"] for message in messages(gateway, begun)] == [None, "stop", None, None]
+
+
 def test_the_model_is_shown_the_system_prompt_and_what_stands(
         gateway: Gateway, worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
     shown = []

@@ -167,7 +167,8 @@ def test_a_job_that_changed_has_another_tag(gateway: Gateway) -> None:
     ({**BODY, "lane": "fast"}, "it must be one of interactive, standard, batch, at /lane"),
     ({"service": "mail", "input": {}}, "it must be one of auth, model, chat, cache, queue, at /service"),
     ({"service": "model", "input": {"messages": [{"role": "bot", "content": "x"}]}}, "it must be one of assistant, "),
-    ({"service": "cache", "input": {"operation": "steal"}}, "it must be one of put, get, delete, at /input/operation"),
+    ({"service": "cache", "input": {"operation": "steal"}},
+     "it must be one of put, get, delete, invalidate, warm, at /input/operation"),
     ({"service": "model", "input": {"prompt": "x", "stream": True}}, "/v1/jobs/{id}/events"),
 ])
 def test_a_refusal_says_what_would_have_been_right(gateway: Gateway, body: dict[str, object], words: str) -> None:

@@ -251,3 +251,14 @@ def test_an_heir_stands_where_the_most_urgent_of_those_who_wait_for_it_would(led
     ledger.cancel(leader.id)
 
     assert ledger.read(heir).position == 0
+
+
+def test_what_began_before_a_follower_came_began_for_it_when_it_came(ledger: Ledger) -> None:
+    leader = a_running_job(ledger, fingerprint="f")
+    ledger.now_ms = NOW_MS + 70
+    late = ask(ledger)
+    ledger.now_ms = NOW_MS + 90
+    ledger.settle(leader, State.SUCCEEDED, ANSWER)
+    job = ledger.read(late)
+
+    assert (job.created_ms, job.started_ms, job.finished_ms) == (NOW_MS + 70, NOW_MS + 70, NOW_MS + 90)

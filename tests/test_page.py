@@ -39,7 +39,9 @@ def test_somebody_signs_in_and_has_two_turns_answered_as_they_are_said(visit: Vi
 
 def test_under_an_answer_stands_who_gave_it_and_at_what_expense(visit: Visit, reader: Reader) -> None:
     page = entered(visit, reader)
-    told = made(answered(page, "one two three")).get_by_role("listitem").all_inner_texts()
+    facts = made(answered(page, "one two three"))
+    expect(facts).to_contain_text("attempt")
+    told = facts.get_by_role("listitem").all_inner_texts()
 
     job = next(job for job in reader.caller.call("GET", "/v1/jobs?service=chat").json()["data"])
     whole = reader.caller.job(job["id"])
@@ -54,7 +56,10 @@ def test_an_answer_is_stopped_by_escape_and_by_the_button(visit: Visit, reader: 
     first = say(page, "begun [stall 60s] never")
     expect(first).to_contain_text("begun")
     page.keyboard.press("Escape")
-    expect(first).to_contain_text("Stopped.")
+    expect(first).to_contain_text("Stopped. This turn is not kept in the conversation.")
+    expect(made(first)).to_contain_text("via server")
+    expect(made(first)).not_to_contain_text("attempt")
+    expect(made(first).locator(".place")).to_have_count(0)  # the model's worker is not known
 
     second = say(page, "again [stall 60s] never")
     expect(second).to_contain_text("again")
@@ -96,6 +101,7 @@ def test_conversations_are_named_kept_and_deleted(visit: Visit, reader: Reader) 
     kept = conversation(page)
     rename(page, "The one to keep")
     page.get_by_role("button", name="New conversation").click()
+    expect(page.get_by_text("What would you like to know?")).to_be_visible()
     answered(page, "gone")
     gone = conversation(page)
     rename(page, "The one to delete")
@@ -147,6 +153,7 @@ def test_a_broken_stream_goes_on_where_it_was_and_a_lost_attempt_is_void(visit: 
     assert marks[:5] == [None, "0-1", "1-4", "2-5", "2-5"]
     assert "void" in seen[2]
     assert "<new>" in seen[3]
+    assert "Begun anew on another worker" in seen[3]
     assert "void" not in seen[3]
     assert [text for text in visit.complaints if "ERR_FAILED" not in text] == []
     visit.complaints.clear()
@@ -167,9 +174,27 @@ def test_what_cannot_be_sent_comes_back_with_the_reason_and_when_to_try_again(vi
     expect(page.get_by_role("article", name="Answer").locator(".text")).to_have_text("too much")
 
 
-def test_a_failed_answer_says_why(visit: Visit, reader: Reader) -> None:
+def test_what_is_sent_offline_comes_back_and_so_does_what_it_was_to_change(visit: Visit, reader: Reader) -> None:
     page = entered(visit, reader)
-    expect(say(page, "[error permanent]")).to_contain_text("the script says [error permanent]")
+    answered(page, "here")
+    page.context.set_offline(True)
+    say(page, "there")
+    expect(page.get_by_role("alert")).to_contain_text("The server cannot be reached")
+    expect(box(page)).to_have_value("there")
+
+    page.get_by_role("button", name="Regenerate").click()
+    expect(page.get_by_role("article", name="Answer").locator(".text")).to_be_empty()
+    expect(page.get_by_role("article", name="Answer").locator(".text")).to_have_text("here")
+    page.context.set_offline(False)
+    assert [text for text in visit.complaints if "ERR_INTERNET_DISCONNECTED" not in text] == []
+    visit.complaints.clear()
+
+
+def test_a_failed_answer_says_why_and_that_it_is_not_kept(visit: Visit, reader: Reader) -> None:
+    page = entered(visit, reader)
+    failed = say(page, "[error permanent]")
+    expect(failed).to_contain_text("the script says [error permanent]")
+    expect(failed).to_contain_text("This turn is not kept in the conversation.")
 
 
 def test_a_reader_who_scrolled_up_is_left_where_he_is(visit: Visit, reader: Reader) -> None:

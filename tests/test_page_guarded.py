@@ -115,8 +115,12 @@ def test_all_is_done_with_the_keyboard_alone(visit: Visit, reader: Reader) -> No
     page.keyboard.press("Control+a")
     page.keyboard.type("changed")
     page.keyboard.press("Enter")
+    assert outline(page) == "none", "who has not moved the focus into the log sees no frame around it"
     expect(page.get_by_role("article", name="Answer").locator(".text")).to_have_text("changed")
     expect(made(page.get_by_role("article", name="Answer"))).to_contain_text("via server")
+    page.keyboard.press("Tab")
+    page.keyboard.press("Shift+Tab")
+    assert outline(page) == "solid"
     reach(page, "New conversation", backwards=True)
     page.keyboard.press("Enter")
     expect(box(page)).to_be_focused()
@@ -179,6 +183,12 @@ def reach(page: Page, name: str, *, backwards: bool = False) -> None:
         if target.evaluate("element => element === document.activeElement"):
             return
     pytest.fail(f"'{name}' is not reached with the keyboard")
+
+
+def outline(page: Page) -> str:
+    """Return the frame of the log, which has the focus."""
+    expect(page.get_by_role("log")).to_be_focused()
+    return str(page.get_by_role("log").evaluate("log => getComputedStyle(log).outlineStyle"))
 
 
 def small(page: Page) -> list[str]:

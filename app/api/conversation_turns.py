@@ -117,12 +117,13 @@ def _told(turns: Sequence[Turn], live: Sequence[Job]) -> Iterator[dict[str, Any]
         usage = {"prompt_tokens": turn.prompt_tokens, "completion_tokens": turn.completion_tokens}
         yield _message(turn.id, "user", turn.user, turn.asked_ms)
         yield _message(turn.id, "assistant", turn.reply, turn.answered_ms, reasoning_content=turn.reasoning,
-                       server=turn.server, processor=turn.processor, model=turn.model, usage=usage)
+                       finish_reason=turn.finish_reason, server=turn.server, processor=turn.processor, model=turn.model,
+                       usage=usage)
     for job, message in asked:
         yield _message(job.id, "user", message, job.created_ms)
 
 
 def _message(job_id: str, role: str, content: str, at_ms: int, **more: Any) -> dict[str, Any]:
-    nothing = dict.fromkeys(("reasoning_content", "server", "processor", "model", "usage"))
+    nothing = dict.fromkeys(("reasoning_content", "finish_reason", "server", "processor", "model", "usage"))
     return {"id": f"{job_id}.{role}", "role": role, "content": content, "created_at": timestamp(at_ms), "job_id": job_id,
             **nothing, **more}

@@ -109,7 +109,7 @@ def _turn(attempt: Attempt, asked: _Asked, part: Job, result: dict[str, str], dr
     return Turn(
         id=attempt.claim.id, asked_ms=asked.at_ms, answered_ms=part.finished_ms or round(time.time() * 1000),
         user=asked.text, reply=result["text"], reasoning=result.get("reasoning_content"), model=result["model"],
-        replaces=asked.replaces, server=part.server, processor=part.processor,
+        finish_reason=result["finish_reason"], replaces=asked.replaces, server=part.server, processor=part.processor,
         dropped_turns=dropped_turns, **spent,
         totals=turns.totals(asked.conversation.totals, replaced=asked.replaces is not None, **spent))
 

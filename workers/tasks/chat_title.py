@@ -1,6 +1,7 @@
 """Titles of conversations: the model is asked for one after the first answer, in the batch lane, so that nobody waits.
 
-A title that the caller gave in the meantime stays, and a conversation that was deleted stays deleted.
+A title that the caller gave in the meantime stays, and a conversation that was deleted stays deleted. Where what the model
+wrote is no title, the conversation is named by the first words of its question.
 """
 
 import re
@@ -21,8 +22,9 @@ from workers.tasks import job_task
 from workers.tasks.part import part_ending_with, through_the_model
 
 _WORDS = 6
-_LONGEST = 80  # characters
+_LONGEST = 60  # characters
 _AROUND = " \t#*_`\"'«»“”\u2018\u2019"  # what models put around a title
+_AFTER = " .,:;"
 _READ = 2000  # characters of the question that the model is shown: a title needs no more
 _MOST_TOKENS = 512  # some models think before they answer
 _DEADLINE_S = 600.0  # nobody looks for the title of a conversation that long
@@ -79,14 +81,41 @@ def _entitled(attempt: Attempt, wanted: TitleInput) -> Answer:
     with part_ending_with(attempt):
         part = through_the_model(attempt, ModelInput(messages=[asked], max_tokens=_MOST_TOKENS, temperature=0,
                                                      stop=[_INSTRUCTION]))
-    text = shortened(msgspec.json.decode(part.result or b"{}")["text"])
+    text = title_of(msgspec.json.decode(part.result or b"{}")["text"], question=wanted.question)
     conversations = Conversations(resources.held().client)
     given = bool(text) and conversations.entitle(attempt.claim.tenant, wanted.conversation, wanted.uid, text)
     return Answer(result={"title": text, "given": given}, usage=msgspec.json.decode(part.usage) if part.usage else None)
 
 
-def shortened(text: str) -> str:
-    """Return what a model wrote as a title: its first line without quotes and marks around it, six words at most."""
-    first = next((line for line in text.splitlines() if line.strip()), "")
+def title_of(written: str, *, question: str) -> str:
+    """Return what a model wrote as a title: its first line, without quotes and marks around it. Where that is no title,
+    return the first words of the question; empty where that has none."""
+    first = next((line for line in written.splitlines() if line.strip()), "")
     bare = re.sub(r"^title\s*:", "", first.strip(_AROUND), flags=re.IGNORECASE)
-    return " ".join(bare.strip(_AROUND).split()[:_WORDS])[:_LONGEST].rstrip(" .,:;")
+    text = " ".join(bare.strip(_AROUND).split()).rstrip(_AFTER)
+    usable = text == _cut(text) and not _of_the_instruction(text) and not _repeats_itself(text)
+    return text if text and usable else _cut(question.strip(_AROUND)).rstrip(_AFTER + _AROUND)
+
+
+def _cut(text: str) -> str:
+    """Return the first words of a text, as many as a title may have. A first word that is longer than a title is cut."""
+    words = text.split()[:_WORDS]
+    while len(words) > 1 and len(" ".join(words)) > _LONGEST:
+        words.pop()
+    return " ".join(words)[:_LONGEST]
+
+
+def _of_the_instruction(text: str) -> bool:
+    """Tell whether most of the telling words (not "in", "the", "its") are the instruction's: small models repeat it."""
+    words = _telling_words(text)
+    return 2 * sum(word in _telling_words(_WHOLE_INSTRUCTION) for word in words) > len(words)
+
+
+def _telling_words(text: str) -> list[str]:
+    return re.findall(r"\d+|\w{4,}", text.casefold())
+
+
+def _repeats_itself(text: str) -> bool:
+    """Tell whether at most half of three words or more differ."""
+    words = re.findall(r"\w+", text.casefold())
+    return len(words) > 2 and 2 * len(set(words)) <= len(words)

@@ -38,12 +38,14 @@ class ConversationPage(msgspec.Struct):
 
 class MessageObject(msgspec.Struct):
     """A message. `job_id` is the job that answers, or has answered. A user's message without an assistant's after it is
-    being answered. `server` and `processor` ran the model."""
+    being answered. `finish_reason` is null for a user's message, and for an answer kept before it was recorded. `server`
+    and `processor` ran the model."""
 
     id: str
     role: Literal["user", "assistant"]
     content: str
     reasoning_content: str | None
+    finish_reason: str | None
     created_at: str
     job_id: str
     server: str | None

@@ -5,11 +5,13 @@ import { Markdown } from "./chat-markdown.js";
 import { sentence } from "./chat-session.js";
 
 const ENDINGS = {
-  cancelled: "Stopped.",
+  cancelled: "Stopped.",  // as all that did not succeed: with UNKEPT
   expired: "Its deadline passed before a worker was free.",
   failed: "The answer failed.",
   length: "The answer was cut off at the longest allowed.",
 };
+
+const UNKEPT = "This turn is not kept in the conversation.";
 
 const CALM = new Set(["succeeded", "cancelled"]);  // what is said of them is no complaint
 
@@ -98,7 +100,7 @@ export class Answer {
   }
 
   /** Show which server and processor answered, in which attempt, with how many tokens and in what time. `part` is the
-   * model's part of the job, where that is known. */
+   * model's part of the job, where that is known; the job's own place and attempt are those of the chat's worker. */
   tellMade(job, part = null) {
     const told = facts(job, part);
     this.#facts.replaceChildren(...told.map(([text, className, title]) => el("li", { className, title }, text)));
@@ -125,7 +127,9 @@ export class Answer {
 
   #restart() {
     this.set({});
-    this.#tell("Its worker was lost; another has begun anew");
+    this.#tell("Starting");
+    this.#failure.className = "remark";
+    this.#note("Begun anew on another worker.");  // until it ends: the first token takes the state away
   }
 
   #paint() {
@@ -162,7 +166,8 @@ export class Answer {
 /** Return what there is to say of how a job ended, nothing where all went well. */
 function ending(job) {
   if (job.state === "succeeded") return job.result?.finish_reason === "length" ? ENDINGS.length : "";
-  return job.state === "failed" && job.error?.detail ? sentence(job.error.detail) : ENDINGS[job.state];
+  const why = job.state === "failed" && job.error?.detail ? sentence(job.error.detail) : ENDINGS[job.state];
+  return `${why} ${UNKEPT}`;
 }
 
 /** Return what there is to tell of a job and of the model's part of it: text, class and tooltip of each fact. */
@@ -170,11 +175,10 @@ function facts(job, part) {
   const spent = job.usage ?? {};
   const took = job.started_at && job.finished_at ? (Date.parse(job.finished_at) - Date.parse(job.started_at)) / 1000 : null;
   const told = [];
-  const ran = part?.server ? part : job;
-  if (ran.server) told.push([place(ran), "place", "The server and the processor that ran the model"]);
-  if (ran !== job && job.server) told.push([`via ${place(job)}`, "", "Those that kept the conversation"]);
+  if (part?.server) told.push([place(part), "place", "The server and the processor that ran the model"]);
+  if (job.server) told.push([`via ${place(job)}`, "", "Those that kept the conversation"]);
   if (job.route === "cloud") told.push(["cloud", "", "It ran in the cloud"]);
-  if (job.attempt) told.push([`attempt ${job.attempt}`, "", "How often it was begun"]);
+  if (part?.attempt) told.push([`attempt ${part.attempt}`, "", "How often the model began it"]);
   if (spent.completion_tokens !== undefined) {
     told.push([`${spent.prompt_tokens} + ${spent.completion_tokens} tokens`, "", "Tokens read and tokens written"]);
   }

@@ -15,6 +15,10 @@ export class Scroll {
       this.toEnd();
       log.focus({ preventScroll: true });
     });
+    log.addEventListener("keyup", ({ key, target }) => {
+      if (key === "Tab" && target === log) log.classList.add("reached");
+    });
+    log.addEventListener("blur", () => log.classList.remove("reached"));
     new ResizeObserver(() => this.grew()).observe(log);
   }
 

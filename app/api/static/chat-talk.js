@@ -3,7 +3,7 @@
 import { Answer } from "./chat-answer.js";
 import { byId, el } from "./chat-dom.js";
 import { Question } from "./chat-question.js";
-import { pause } from "./chat-session.js";
+import { Problem, pause } from "./chat-session.js";
 import { events } from "./chat-stream.js";
 
 const WATCH_MS = 3000;  // between two looks at where a waiting job stands
@@ -88,7 +88,8 @@ export class Talk {
   /** Have another answer to the last message, or to what it is changed to. One that came to nothing is sent again: the
    * conversation does not hold it. */
   async again(text = null) {
-    const { question, answer: before, instead } = this.#turns.pop();
+    const last = this.#turns.pop();
+    const { question, answer: before, instead } = last;
     question.element.remove();
     before.element.remove();
     const asked = text ?? question.text;
@@ -99,7 +100,8 @@ export class Talk {
       if (before.kept && text === null) return this.api.regenerate(this.id, this.sampling());
       return this.api.edit(this.id, asked, this.sampling());
     };
-    await this.#ask(turn, submit, () => this.#takeBack(turn, turn.instead ? null : asked));
+    const refused = () => (turn.instead ? this.#takeBack(turn, null, last) : this.#takeBack(turn, asked));
+    await this.#ask(turn, submit, refused);
   }
 
   async stop() {
@@ -136,8 +138,18 @@ export class Talk {
     } catch (problem) {
       if (this.#followed !== place) return;
       this.#rest();
-      await refused();
+      refused();
       this.on.failed(problem);
+      await this.#catchUp();
+    }
+  }
+
+  /** Read the turns anew after something was refused; where that fails too, enough has been told. */
+  async #catchUp() {
+    try {
+      await this.reload();
+    } catch (problem) {
+      if (!(problem instanceof Problem)) throw problem;
     }
   }
 
@@ -197,14 +209,18 @@ export class Talk {
     if (this.#followed) this.#rest();
   }
 
-  #takeBack(turn, text) {
+  /** Take a turn back that was refused; the one that it was to stand instead of, if any, stands again. */
+  #takeBack(turn, text, before = null) {
     this.#turns = this.#turns.filter((each) => each !== turn);
     turn.question.element.remove();
     turn.answer.element.remove();
+    if (before) {
+      this.#turns.push(before);
+      byId("turns").append(before.question.element, before.answer.element);
+    }
     if (!this.#turns.length) byId("turns").replaceChildren(welcome());
     this.#offer();
     if (text !== null) this.on.refused(text);
-    return this.reload();
   }
 
   #add(text, { instead = false } = {}) {

@@ -1,6 +1,6 @@
 -- How jobs begin and end.
 
-local COPIED = {'result', 'error', 'usage', 'server', 'processor', 'worker', 'started_ms'}  -- from a leader to its followers
+local COPIED = {'result', 'error', 'usage', 'server', 'processor', 'worker'}  -- from a leader to its followers
 
 -- How many characters the job's last attempt has said, or nil where it has said nothing, or too long ago.
 local function said_by(id)
@@ -27,9 +27,9 @@ end
 
 local finish
 
--- All who follow get the leader's end.
+-- All who follow get the leader's end. What was begun before they came began for them when they came.
 local function share(leader, service, state, now)
-  local fields = {}
+  local fields, began = {}, redis.call('HGET', 'job:' .. leader, 'started_ms')
   for i, value in ipairs(redis.call('HMGET', 'job:' .. leader, unpack(COPIED))) do
     if value then
       fields[#fields + 1] = COPIED[i]
@@ -39,6 +39,10 @@ local function share(leader, service, state, now)
   for _, id in ipairs(redis.call('ZRANGE', 'followers:' .. leader, 0, -1)) do
     redis.call('ZREM', 'held', id)
     redis.call('ZREM', 'deadlines', id)
+    if began then
+      redis.call('HSET', 'job:' .. id, 'started_ms',
+        whole(math.max(tonumber(began), tonumber(redis.call('HGET', 'job:' .. id, 'created_ms')))))
+    end
     finish(id, service, state, now, unpack(fields))
   end
 end
