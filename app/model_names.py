@@ -8,7 +8,7 @@ import time
 
 import redis
 
-from app import model_card
+from app import logs, model_card
 from app.settings import Settings
 
 ALIAS = "default"
@@ -26,13 +26,14 @@ class ModelNames:
         self._read_s = float("-inf")  # monotonic
 
     def all(self) -> tuple[str, ...]:
-        """Return the names, at least one. While Redis is away, they are those of before."""
+        """Return the names, at least one. While Redis is away, they are those of before, and it is asked no more often:
+        each request would wait for it."""
         if time.monotonic() - self._read_s > _BELIEVED_S:
+            self._read_s = time.monotonic()
             try:
                 self._names = tuple(dict.fromkeys(card.name for card in model_card.read(self._client)))
-                self._read_s = time.monotonic()
-            except (redis.exceptions.RedisError, OSError):
-                return self._names or (self._named,)
+            except (redis.exceptions.RedisError, OSError) as exc:
+                logs.event("model_names_unreachable", why=f"{type(exc).__name__}: {exc}")
         return self._names or (self._named,)
 
     @property
