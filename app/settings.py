@@ -87,6 +87,17 @@ class Settings:
     webhook_timeout_s: float = 15.0  # a receiver that has not answered in this time has failed
     webhook_dead_s: float = 604_800.0  # how long a webhook that was put aside can be read and replayed
     topic_s: float = 604_800.0  # how long a topic of the queue service keeps a message
+    mns_url: str = ""  # of Alibaba MNS: mns://host[:port] (HTTP) or mnss://host[:port] (HTTPS); empty: none
+    mns_credentials: str = ""  # a JSON file with access_key_id, access_key_secret and, for STS, security_token; it is read
+    # again when it changes. Empty: ALIBABA_CLOUD_ACCESS_KEY_ID and the like from the environment, else the ECS role
+    mns_prefix: str = "tandem"  # the names of our queues there begin with it
+    mns_create_queues: bool = True  # make queues that are missing; off for a RAM user who may not
+    mns_visibility_s: float = 120.0  # a message whose taker falls silent is given to another after so long
+    cloud_store: str = ""  # for bodies over 64 KB: oss://bucket/prefix?region=... or file:///folder; empty: such jobs stay
+    cloud_wait_s: float = 120.0  # a job sent to the cloud that no worker there has begun by then comes home
+    cloud_lease_s: float = 60.0  # a job begun in the cloud that is not heard of for so long comes home
+    cloud_beat_s: float = 5.0  # how often a cloud worker says that it, and each of its jobs, lives
+    cloud_say_s: float = 0.25  # how long a cloud worker gathers what its jobs say before it sends it
     shutdown_s: float = 30.0  # a stopping worker lets its jobs run this long, then hands them back
     log_level: str = "INFO"  # DEBUG, INFO, WARNING or ERROR
 
@@ -102,6 +113,12 @@ _CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "metrics_token": (lambda v: not v or re.fullmatch(r"[!-~]{16,}", v) is not None,
                       "must be at least 16 printable ASCII characters without spaces"),
     "dtype": (lambda v: v in ("auto", "float32", "bfloat16", "float16"), "must be auto, float32, bfloat16 or float16"),
+    "mns_url": (lambda v: not v or _is_mns_url(v), "must be as mns://host:port or mnss://host, without a user or a "
+                "password: those come from mns_credentials or the environment"),
+    "mns_prefix": (lambda v: re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9-]{0,39}", v) is not None,
+                   "must be 1 to 40 letters, digits and '-', and begin with a letter or a digit"),
+    "cloud_store": (lambda v: not v or re.match(r"(oss://[a-z0-9]|file:///)", v) is not None,
+                    "must start with oss://BUCKET or file:///"),
     "log_level": (lambda v: v in ("DEBUG", "INFO", "WARNING", "ERROR"), "must be DEBUG, INFO, WARNING or ERROR"),
     "redis_url": (
         lambda v: not v or v.startswith(("redis://", "rediss://", "unix://", "sentinel://")),
@@ -172,6 +189,11 @@ def _out_of_range(values: Mapping[str, Any]) -> list[str]:
     if not beat_s * 2 <= lease_s:
         faults.append(f"beat_s must be at most half of lease_s, or one late beat loses the job; got beat_s {beat_s!r} "
                       f"and lease_s {lease_s!r}")
+    cloud_lease_s = values.get("cloud_lease_s", _default("cloud_lease_s"))
+    cloud_beat_s = values.get("cloud_beat_s", _default("cloud_beat_s"))
+    if not cloud_beat_s * 2 <= cloud_lease_s:
+        faults.append("cloud_beat_s must be at most half of cloud_lease_s, or one late beat brings the job home; got "
+                      f"cloud_beat_s {cloud_beat_s!r} and cloud_lease_s {cloud_lease_s!r}")
     retry_s = values.get("openai_retry_s", _default("openai_retry_s"))
     cooldown_s = values.get("openai_breaker_cooldown_s", _default("openai_breaker_cooldown_s"))
     if not cooldown_s <= retry_s:
@@ -195,6 +217,15 @@ def _is_base_url(text: str) -> bool:
     except ValueError:
         return False
     return whole and "@" not in parts.netloc and not parts.query and not parts.fragment
+
+
+def _is_mns_url(text: str) -> bool:
+    try:
+        parts = urllib.parse.urlsplit(text)
+        whole = parts.scheme in ("mns", "mnss") and bool(parts.hostname) and (parts.port is None or parts.port > 0)
+    except ValueError:
+        return False
+    return whole and "@" not in parts.netloc and parts.path in ("", "/") and not parts.query and not parts.fragment
 
 
 def _is_cluster_url(text: str) -> bool:

@@ -3,6 +3,7 @@
 Read from `topology.toml` once, at start. Every fault of the file, and of the settings over it, is listed at once.
 """
 
+import json
 import os
 import re
 import tomllib
@@ -26,6 +27,7 @@ class Profile(StrEnum):
     STANDARD = "standard"  # the first server only
     PARALLEL = "parallel"  # every server, a worker process per service
     SIMPLIFIED = "simplified"  # every server, one worker process for all services
+    CLOUD = "cloud"  # no server: this machine runs a cloud worker, which has no way to the Redis at home
 
 
 class Action(StrEnum):
@@ -80,6 +82,14 @@ class Server:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CloudSpec:
+    """A cloud worker: its slots, and the processors that it is pinned to; none: it may run anywhere."""
+
+    concurrency: int
+    processors: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Topology:
     """The whole file, as the profile has it."""
 
@@ -88,6 +98,7 @@ class Topology:
     flower: Address
     servers: tuple[Server, ...]
     thresholds: Mapping[str, Threshold]
+    cloud: CloudSpec | None = None  # None: no cloud
 
     def server(self, name: str) -> Server:
         """Return the server of that name. Raises `SettingsError` naming the ones there are."""
@@ -121,7 +132,15 @@ def load(environ: Mapping[str, str] | None = None, *, embedded: bool = True) -> 
     settings = Settings(**values)
     if embedded and not settings.redis_url and (note := embedded_url_file(settings.data_dir)).exists():
         settings = replace(settings, redis_url=note.read_text(encoding="utf-8").strip())
+    if embedded and not settings.mns_url and (note := local_mns_file(settings.data_dir)).exists():
+        settings = replace(settings, **json.loads(note.read_text(encoding="utf-8")))
     return settings, topology
+
+
+def local_mns_file(data_dir: Path) -> Path:
+    """Where `make up` notes how to reach the local MNS server that it started, for as long as that runs: the settings
+    mns_url, mns_credentials and cloud_store, as JSON."""
+    return data_dir / "mns" / "settings.json"
 
 
 def embedded_url_file(data_dir: Path) -> Path:
@@ -138,12 +157,15 @@ class _Reader:
         self.faults: list[str] = []
 
     def read(self) -> Topology | None:
-        self.only(self.document, {"profile", "entry", "flower", "services", "servers", "settings", "thresholds"},
+        self.only(self.document, {"profile", "entry", "flower", "services", "servers", "settings", "thresholds", "cloud"},
                   "the file")
         profile = self.choice(Profile, self.profile or self.document.get("profile", "parallel"), "profile")
         entry, flower = self.listener("entry"), self.listener("flower")
         slots = self.concurrency()
         servers = self.servers(profile or Profile.PARALLEL, slots)
+        cloud = self.cloud() if "cloud" in self.document else None
+        if profile is Profile.CLOUD and cloud is None:
+            self.faults.append("the profile cloud needs a [cloud] table")
         addresses = [entry, flower, *(server.gateway for server in servers)]
         self.unique([str(address) for address in addresses if address.port], "address")  # port 0: a fault, listed
         thresholds = {name: self.threshold(body, f"[thresholds] {name}")
@@ -151,7 +173,8 @@ class _Reader:
         if self.faults or profile is None:
             return None
         used = servers[:1] if profile is Profile.STANDARD else servers
-        return Topology(profile=profile, entry=entry, flower=flower, servers=tuple(used), thresholds=thresholds)
+        return Topology(profile=profile, entry=entry, flower=flower, servers=tuple(used), thresholds=thresholds,
+                        cloud=cloud)
 
     def servers(self, profile: Profile, slots: dict[Service, int]) -> list[Server]:
         blocks = self.document.get("servers")
@@ -180,6 +203,13 @@ class _Reader:
                                   concurrency=slots[service]) for service in Service]
         return Server(name=name, gateway=self.address(block, where), workers=tuple(workers),
                       gateway_processes=self.whole(block, "gateway_processes", where, default=1))
+
+    def cloud(self) -> CloudSpec:
+        table = self.table(self.document, "cloud")
+        self.only(table, {"concurrency", "processors"}, "[cloud]")
+        labels = table.get("processors", [])
+        return CloudSpec(concurrency=self.whole(table, "concurrency", "[cloud]"),
+                         processors=self.labels(labels, "[cloud] processors") if labels != [] else ())
 
     def concurrency(self) -> dict[Service, int]:
         table = self.table(self.document, "services")

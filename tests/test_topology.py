@@ -155,7 +155,7 @@ def test_faults_of_the_settings_and_of_the_topology_are_listed_together(faults: 
     assert found == [
         "TANDEM_LEESE_S is not a setting; did you mean lease_s?",
         "engine must be torch, openai or scripted; got 'vllm'",
-        "profile must be one of standard, parallel, simplified; got 'both'",
+        "profile must be one of standard, parallel, simplified, cloud; got 'both'",
         "the processor P2 is used twice",
         "the address 127.0.0.1:8081 is used twice",
         "[thresholds] cpu_percent: normal must be below alert; got 90.0 and 80.0",
@@ -177,7 +177,7 @@ def test_a_name_an_address_or_a_processor_can_be_used_once_in_every_profile(
 
 
 @pytest.mark.parametrize(("old", "new", "fault"), [
-    ('profile = "parallel"', 'profiel = "parallel"', "the file: profiel is not known; there are: entry,"),
+    ('profile = "parallel"', 'profiel = "parallel"', "the file: profiel is not known; there are: cloud, entry,"),
     ("[entry] ", "[door] ", "the file: door is not known"),
     ("port = 5555", "prot = 5555", "[flower]: prot is not known"),
     ("port = 8082", "port = 8082\ncolour = 1", "[[servers]] block 2: colour is not known"),

@@ -1,0 +1,48 @@
+"""How both sides, home and cloud, reach their queues in MNS: one URL, one set of options, and the queues' names."""
+
+from typing import Any
+
+from kombu import Connection
+
+from app.settings import Settings
+from routing.mns import install
+
+#: The Celery tasks of the messages.
+RUN_TASK = "cloud.run"  # home -> cloud: an errand
+REPORT_TASK = "cloud.report"  # cloud -> home: a report
+STOP_TASK = "cloud.stop"  # home -> one cloud worker: tickets that are void
+
+_LONGEST_LEASE_S = 3 * 3600.0  # a job that runs longer than this in the cloud is given up
+_WAIT_S = 20  # of a long poll
+_MOST_RECEIVES = 5  # times that a message is taken before it is put aside: it may be what kills its taker
+
+
+def jobs_queue(settings: Settings) -> str:
+    """The queue of errands, for all cloud workers."""
+    return f"{settings.mns_prefix}-jobs"
+
+
+def results_queue(settings: Settings) -> str:
+    """The queue of reports, for the queue service at home."""
+    return f"{settings.mns_prefix}-results"
+
+
+def stops_queue(settings: Settings, worker: str) -> str:
+    """The queue of void tickets of one cloud worker, which has a Celery node name."""
+    return f"{settings.mns_prefix}-stops-{worker}"
+
+
+def transport_options(settings: Settings) -> dict[str, Any]:
+    """Return kombu's options for the transport `routing.mns`."""
+    return {
+        "visibility_timeout": settings.mns_visibility_s, "wait_time_seconds": _WAIT_S,
+        "max_lease_seconds": _LONGEST_LEASE_S, "max_receives": _MOST_RECEIVES,
+        "create_missing": settings.mns_create_queues, "credentials_file": settings.mns_credentials or None,
+        "store": settings.cloud_store or None,
+    }
+
+
+def connection(settings: Settings) -> Connection:
+    """Return a connection, not yet made. `settings.mns_url` must be set."""
+    install()
+    return Connection(settings.mns_url, transport_options=transport_options(settings))
