@@ -21,14 +21,17 @@ class State(StrEnum):
     """Where a job stands. Only the ledger moves it, and never out of a terminal state."""
 
     QUEUED = "queued"
-    """Accepted, waiting for a worker, or held for another job: for its turn in a line, or for the answer of one that asks
-    the same. Entered by submit, release and reap. Left by claim, take, cancel and expire, and, held for an answer, with the
-    end of the one that gives it. A crash anywhere leaves it queued: it is in its service's waiting set, where recovery
-    repeats a lost wake-up, or in the set of those held."""
+    """Accepted, waiting for a worker, here or in the cloud, or held for another job: for its turn in a line, or for the
+    answer of one that asks the same. Entered by submit, release and reap. Left by claim, take, begin (in the cloud), cancel
+    and expire, and, held for an answer, with the end of the one that gives it. Sent to the cloud, and home again by recall
+    and come_home, it stays queued, and no attempt begins. A crash anywhere leaves it queued: it is in its service's waiting
+    set, where recovery repeats a lost wake-up, or in the set of those held, or in that of those sent, from where it comes
+    home when nobody out there begins it in time."""
 
     RUNNING = "running"
-    """One worker owns it under a lease. Entered by claim and take. Left by settle, release, cancel, expire (deadline) and
-    reap. When the worker dies the lease runs out, and reap queues the job again or fails it."""
+    """One worker owns it under a lease: here, or, where its route is the cloud, a run out there. Entered by claim, take and
+    begin. Left by settle, release, cancel, expire (deadline) and reap. When the worker dies, or is not heard of, the lease
+    runs out, and reap queues the job again, at home, or fails it."""
 
     SUCCEEDED = "succeeded"
     """Terminal: the result is recorded. Entered by settle from the attempt that owns the lease, once."""
@@ -58,7 +61,7 @@ class Lane(StrEnum):
 
 
 class Route(StrEnum):
-    """Where a job runs."""
+    """Where a job runs, or is to run. One that ended has the route of its last attempt."""
 
     LOCAL = "local"
     CLOUD = "cloud"

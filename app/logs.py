@@ -33,11 +33,12 @@ class _JsonLines(logging.Formatter):
 
 def configure(level: str) -> None:
     """Send all logging of this process to standard error as JSON lines. Celery's own "received" and "succeeded" lines are
-    left out: the ledger's events say the same with attempt and outcome."""
+    left out: the ledger's events say the same with attempt and outcome; and so is what its pool says in detail, which holds
+    the messages' arguments."""
     out = logging.StreamHandler(sys.stderr)
     out.setFormatter(_JsonLines())
     logging.basicConfig(level=level, handlers=[out], force=True)
-    for noisy in ("celery.worker.strategy", "celery.app.trace"):
+    for noisy in ("celery.worker.strategy", "celery.app.trace", "celery.pool"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
 
 

@@ -19,7 +19,7 @@ from app.errors import SettingsError
 PREFIX = "TANDEM_"
 
 #: Settings that no message may show.
-_SECRETS = {"openai_key", "metrics_token", "cache_url"}
+_SECRETS = {"openai_key", "metrics_token", "cache_url", "mns_url"}  # the last only if somebody puts a key into it
 
 #: Variables with the prefix that are not settings: they say where to find them, or are for the Makefile.
 NOT_SETTINGS = {"TANDEM_TOPOLOGY", "TANDEM_PROFILE"}
@@ -92,7 +92,7 @@ class Settings:
     # again when it changes. Empty: ALIBABA_CLOUD_ACCESS_KEY_ID and the like from the environment, else the ECS role
     mns_prefix: str = "tandem"  # the names of our queues there begin with it
     mns_create_queues: bool = True  # make queues that are missing; off for a RAM user who may not
-    mns_visibility_s: float = 120.0  # a message whose taker falls silent is given to another after so long
+    mns_visibility_s: float = 40.0  # a message whose taker falls silent goes to another after so long; below cloud_lease_s
     cloud_store: str = ""  # for bodies over 64 KB: oss://bucket/prefix?region=... or file:///folder; empty: such jobs stay
     cloud_wait_s: float = 120.0  # a job sent to the cloud that no worker there has begun by then comes home
     cloud_lease_s: float = 60.0  # a job begun in the cloud that is not heard of for so long comes home
@@ -194,6 +194,10 @@ def _out_of_range(values: Mapping[str, Any]) -> list[str]:
     if not cloud_beat_s * 2 <= cloud_lease_s:
         faults.append("cloud_beat_s must be at most half of cloud_lease_s, or one late beat brings the job home; got "
                       f"cloud_beat_s {cloud_beat_s!r} and cloud_lease_s {cloud_lease_s!r}")
+    visibility_s = values.get("mns_visibility_s", _default("mns_visibility_s"))
+    if not visibility_s < cloud_lease_s:
+        faults.append("mns_visibility_s must be below cloud_lease_s, or a job whose end was being recorded when a worker "
+                      f"died runs again; got mns_visibility_s {visibility_s!r} and cloud_lease_s {cloud_lease_s!r}")
     retry_s = values.get("openai_retry_s", _default("openai_retry_s"))
     cooldown_s = values.get("openai_breaker_cooldown_s", _default("openai_breaker_cooldown_s"))
     if not cooldown_s <= retry_s:

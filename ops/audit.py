@@ -13,12 +13,12 @@ import click
 import redis
 
 from app.errors import TandemError
-from app.job import Service, State
+from app.job import Route, Service, State
 from app.ledger import Census, Ledger
 from app.store import open_redis
 
 _BATCH = 500
-_PLACES = ("leases", "delayed", "finished", "held")  # of jobs of all services
+_PLACES = ("leases", "delayed", "finished", "held", "cloud")  # of jobs of all services
 
 
 @dataclass(slots=True)
@@ -73,8 +73,8 @@ def _check(client: redis.Redis, batch: list[str], result: Audit) -> Iterator[tup
 
 
 def _look(client: redis.Redis, batch: list[str]) -> list[tuple[dict[str, str], set[str]]]:
-    """Return each job's state, recorded and attempt, and the sets it is in. One transaction a job, so it cannot move."""
-    fields = ("state", "recorded", "attempt", "service")
+    """Return what of each job's record is checked, and the sets it is in. One transaction a job, so it cannot move."""
+    fields = ("state", "recorded", "attempt", "service", "route", "ticket")
     found = []
     with client.pipeline(transaction=True) as pipeline:
         for job_id in batch:
@@ -98,12 +98,23 @@ def _fault(record: dict[str, str], places: set[str]) -> str | None:
     if not record["state"]:
         return None  # purged meanwhile
     state = State(record["state"])
-    lawful = {State.QUEUED: [{f"waiting:{record['service']}"}, {"delayed"}, {"held"}], State.RUNNING: [{"leases"}]}.get(
-        state, [{"finished"}])
+    lawful = {State.QUEUED: [{f"waiting:{record['service']}"}, {"delayed"}, {"held"}, {"cloud"}],
+              State.RUNNING: [{"leases"}]}.get(state, [{"finished"}])
     if places not in lawful:
         return f"is {state} but lies in {sorted(places) or 'no set'}"
     if int(record["recorded"] or 0) != int(state.terminal):
         return f"is {state} and was recorded {record['recorded'] or 0} times"
+    return _astray(state, record, places)
+
+
+def _astray(state: State, record: dict[str, str], places: set[str]) -> str | None:
+    """Say what is wrong with a job's route: a live one that goes to the cloud has a ticket, and no other has; a queued one
+    is where it is to run."""
+    away = record["route"] == Route.CLOUD and not state.terminal
+    if away != bool(record["ticket"]):
+        return f"is {state} by the route {record['route']}, {'with a' if record['ticket'] else 'without a'} ticket"
+    if state is State.QUEUED and away != (places == {"cloud"}):
+        return f"is {state} by the route {record['route']} but lies in {sorted(places)}"
     return None
 
 
@@ -126,7 +137,7 @@ def _stranded(client: redis.Redis, job_id: str) -> bool:
 def _orphans(client: redis.Redis) -> list[str]:
     """Find ids in the sets of live jobs that have no record."""
     faults = []
-    for name in ("leases", "delayed", "held", "deadlines", *(f"waiting:{service.value}" for service in Service)):
+    for name in ("leases", "delayed", "held", "cloud", "deadlines", *(f"waiting:{service.value}" for service in Service)):
         for job_id in client.zrange(name, 0, -1):
             if not client.exists(f"job:{job_id.decode()}") and client.zscore(name, job_id) is not None:
                 faults.append(f"{name} holds {job_id.decode()}, which has no record")

@@ -32,9 +32,7 @@ def demo_account(accounts: Accounts, password: str) -> tuple[Account, str]:
 def first_answer(address: str, username: str, password: str) -> dict[str, Any]:
     """Log in and have a job answered. Raises `OSError` with the job as it stands when that fails."""
     token = _call(f"{address}/v1/auth/login", {"username": username, "password": password})["access_token"]
-    job = _call(f"{address}/v1/jobs", {"service": "model", "lane": "interactive", "input": {
-        "messages": [{"role": "user", "content": QUESTION}], "max_tokens": 48, "temperature": 0}},
-        token=token, wait_s=_ANSWER_S)
+    job = submit(address, token, QUESTION, wait_s=_ANSWER_S)
     if job["state"] != "succeeded":
         with contextlib.suppress(OSError):  # or the next start would find it waiting
             _call(f"{address}/v1/jobs/{job['id']}/cancel", {}, token=token)
@@ -42,6 +40,13 @@ def first_answer(address: str, username: str, password: str) -> dict[str, Any]:
         raise OSError(f"the first job did not succeed; after {_ANSWER_S} s at most it was {job['state']}, at attempt "
                       f"{job['attempt']}{why}. The model workers' logs say more: servers/*/model.log")
     return job
+
+
+def submit(address: str, token: str, question: str, *, wait_s: int = 0) -> dict[str, Any]:
+    """Submit a job and return it, after its end or `wait_s` seconds. Raises `OSError` when it is refused."""
+    return _call(f"{address}/v1/jobs", {"service": "model", "lane": "interactive", "input": {
+        "messages": [{"role": "user", "content": question}], "max_tokens": 48, "temperature": 0}},
+        token=token, wait_s=wait_s)
 
 
 def _call(url: str, body: dict[str, Any], *, token: str | None = None, wait_s: int = 0) -> dict[str, Any]:

@@ -2,22 +2,27 @@
 
 import contextlib
 import json
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+from app.cloud_registry import CloudRegistry
 from app.registry import Registry
 from app.settings import Settings
 from app.store import open_redis
 from app.topology import Address, Server, Topology
+from ops import local_cloud
+from ops.local_cloud import LocalMns
 from ops.server import run_folder
 from ops.waiting import wait_until
 
 _GATEWAY_S = 60.0
 _WORKERS_S = 300.0  # loading a model on a slow disk takes its time
 _FLOWER_S = 60.0
+_MNS_S = 60.0  # it reads what an earlier run left
 
 
 class Refusals:
@@ -66,6 +71,27 @@ def _wait_for_workers(settings: Settings, server: Server, registry: Registry, ch
     if missing:
         raise TimeoutError(f"these workers did not start within {_WORKERS_S:g} s: {', '.join(sorted(missing))}; "
                            f"their logs are in {run_folder(settings, server)}")
+
+
+def wait_for_mns(mns: LocalMns, check: Callable[[], None], log: Path) -> None:
+    """Wait until the local MNS server answers on its admin port. `check` may raise meanwhile."""
+    wait_until(partial(_ready, f"{mns.report()['admin']}/audit", check), timeout_s=_MNS_S, every_s=0.1,
+               what=f"the local MNS server to answer; see {log}")
+
+
+def wait_for_cloud_worker(settings: Settings, check: Callable[[], None], *, since_s: float) -> None:
+    """Wait until home has heard of the local cloud worker, through MNS, since that time (monotonic): of an earlier one it
+    may have heard seconds before. `check` may raise meanwhile."""
+    registry = CloudRegistry(open_redis(settings))
+
+    def heard() -> bool:
+        check()
+        return any(worker.name == local_cloud.WORKER and not worker.stopping and worker.heard_s < time.monotonic() - since_s
+                   for worker in registry.workers())
+
+    wait_until(heard, timeout_s=_WORKERS_S, every_s=0.2,
+               what=f"the cloud worker to be heard of; its log is in {local_cloud.run_folder(settings)}, home's hearing in "
+                    f"the logs of the queue workers, and `celery -A workers cloud status` tells how it stands")
 
 
 def wait_for_flower(flower: Address, check: Callable[[], None]) -> None:

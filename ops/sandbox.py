@@ -23,6 +23,7 @@ from ops.embedded_redis import free_port
 from ops.waiting import wait_until
 
 _DOWN_S = 120.0
+_CLOUD_TABLE = re.compile(r"^\[cloud\].*?(?=^\[)", re.MULTILINE | re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,17 +34,20 @@ class Sandbox:
     environ: Mapping[str, str]
 
     @classmethod
-    def lay(cls, folder: Path, *, engine: str = "scripted", edits: Mapping[str, str] | None = None,
+    def lay(cls, folder: Path, *, engine: str = "scripted", edits: Mapping[str, str] | None = None, cloud: bool = False,
             **settings: str) -> "Sandbox":
         """Write the topology, with free ports, and return the stack, not yet started.
 
-        `edits` replaces texts of the topology file; `settings` are set by name, e.g. `lease_s="2"`.
+        `edits` replaces texts of the topology file; `settings` are set by name, e.g. `lease_s="2"`. With `cloud` the stack
+        has a local MNS server and a cloud worker, which take some seconds of its start; without, no [cloud] table.
         """
         text = DEFAULT_FILE.read_text(encoding="utf-8")
         for old, new in (edits or {}).items():
             if old not in text:
                 raise ValueError(f"the topology file does not say {old!r}")
             text = text.replace(old, new)
+        if not cloud:
+            text = _CLOUD_TABLE.sub("", text)
         folder.mkdir(parents=True, exist_ok=True)
         plan = folder / "topology.toml"
         plan.write_text(re.sub(r"(?m)^port = \d+", lambda _: f"port = {free_port()}", text), encoding="utf-8")

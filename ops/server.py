@@ -82,13 +82,18 @@ def _worker(settings: Settings, server: Server, spec: WorkerSpec) -> str:
 
 
 def _program(name: str, command: Sequence[str], settings: Settings, server: Server) -> str:
+    return program(name, command, settings, folder=run_folder(settings, server),
+                   environment=f"TANDEM_SERVER=\"{server.name}\",OMP_WAIT_POLICY=\"PASSIVE\"")
+
+
+def program(name: str, command: Sequence[str], settings: Settings, *, folder: Path, environment: str) -> str:
+    """Return supervisord's block for a program that gets its time to stop (`shutdown_s`) and logs in `folder`."""
     stop_s = round(settings.shutdown_s) + _STOP_MARGIN_S
     return "\n".join([
-        f"[program:{name}]", f"command = {shlex.join(command)}".replace("%", "%%"),
-        f"environment = TANDEM_SERVER=\"{server.name}\",OMP_WAIT_POLICY=\"PASSIVE\"",
+        f"[program:{name}]", f"command = {shlex.join(command)}".replace("%", "%%"), f"environment = {environment}",
         f"directory = {Path.cwd()}", "autostart = true", "autorestart = true", "startsecs = 2", "startretries = 1000",
         "stopsignal = TERM", f"stopwaitsecs = {stop_s}", "stopasgroup = false", "killasgroup = true",
-        "redirect_stderr = true", f"stdout_logfile = {run_folder(settings, server) / (name + '.log')}",
+        "redirect_stderr = true", f"stdout_logfile = {folder / (name + '.log')}",
         "stdout_logfile_maxbytes = 20MB", "stdout_logfile_backups = 2", ""])
 
 

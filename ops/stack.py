@@ -1,7 +1,7 @@
 """The whole stack on one machine, as `make up` runs it: what it consists of, and where its parts leave their traces.
 
-Each server has a supervisord of its own (ops.server). What the servers share here, the embedded Redis and Flower, is kept
-by one more, called "stack".
+Each server has a supervisord of its own (ops.server), and so has the cloud worker (ops.local_cloud), called "cloud". What
+the servers share here, the embedded Redis, Flower and the local MNS server, is kept by one more, called "stack".
 """
 
 import contextlib
@@ -21,8 +21,9 @@ import psutil
 
 from app.errors import SettingsError
 from app.settings import Settings
-from app.topology import Topology, embedded_url_file
+from app.topology import Topology, embedded_url_file, local_mns_file
 from ops import embedded_redis
+from ops.local_cloud import LocalMns
 from ops.server import raise_open_files
 from ops.waiting import wait_until
 
@@ -79,10 +80,10 @@ class Supervisors:
         return running
 
     def stop(self) -> list[str]:
-        """Stop them and what outlived one of them, the servers first, what they share last; return the names of those of
-        which something ran."""
+        """Stop them and what outlived one of them: the cloud worker first, so that home hears how its jobs end; then the
+        servers, and last what they share. Return the names of those of which something ran."""
         families = {name: members for name, entry in self._read().items() if (members := _session(entry))}
-        for group in ([name for name in families if name != "stack"], [name for name in families if name == "stack"]):
+        for group in (families.keys() & {"cloud"}, families.keys() - {"cloud", "stack"}, families.keys() & {"stack"}):
             for name in group:
                 _ask_to_end(families[name])
             _, left = psutil.wait_procs([process for name in group for process in families[name]], timeout=_STOP_S)
@@ -92,6 +93,7 @@ class Supervisors:
         self._files.pids.unlink(missing_ok=True)
         self._files.up.unlink(missing_ok=True)
         embedded_url_file(self._files.data_dir).unlink(missing_ok=True)
+        local_mns_file(self._files.data_dir).unlink(missing_ok=True)
         return list(families)
 
     def _read(self) -> dict[str, Any]:
@@ -135,8 +137,10 @@ def _ask_to_end(members: list[psutil.Process]) -> None:
             process.send_signal(signal.SIGTERM)
 
 
-def shared_configuration(settings: Settings, plan: Topology, *, redis_port: int | None, flower_login: str) -> str:
-    """Return supervisord's configuration for what the servers share: Flower, and Redis unless one was named."""
+def shared_configuration(settings: Settings, plan: Topology, *, redis_port: int | None, mns: LocalMns | None,
+                         flower_login: str) -> str:
+    """Return supervisord's configuration for what the servers share: Flower, Redis unless one was named, and the local MNS
+    server where there is one."""
     folder = (settings.data_dir / "stack").resolve()
     programs = {"flower": [
         "nice", "-n", "19",  # whoever watches must not slow what it watches
@@ -146,6 +150,8 @@ def shared_configuration(settings: Settings, plan: Topology, *, redis_port: int 
         programs["redis"] = embedded_redis.command(
             settings.data_dir.resolve() / "redis", port=redis_port,
             program=settings.redis_program or embedded_redis.find_program(), log=folder / "redis.log")
+    if mns is not None:
+        programs["mns"] = mns.command()
     blocks = [
         f"[supervisord]\nlogfile = {folder / 'supervisord.log'}\npidfile = {folder / 'supervisord.pid'}\n"
         "nodaemon = true\nsilent = true\nidentifier = stack\n"]
@@ -155,7 +161,7 @@ def shared_configuration(settings: Settings, plan: Topology, *, redis_port: int 
             f"[program:{name}]", f"command = {shlex.join(command)}".replace("%", "%%"), environment,
             f"directory = {Path.cwd()}",
             "autorestart = true", "startsecs = 1", "startretries = 1000", "stopwaitsecs = 15",
-            f"priority = {1 if name == 'redis' else 999}", "redirect_stderr = true",
+            f"priority = {999 if name == 'flower' else 1}", "redirect_stderr = true",
             f"stdout_logfile = {folder / (name + '.out')}", "stdout_logfile_maxbytes = 10MB", ""]))
     return "\n".join(blocks)
 

@@ -14,14 +14,14 @@ import redis
 from app import logs
 from app.errors import JobGone, JobUnknown, StoreUnavailable
 from app.job import Service, model_part
-from app.ledger import Ledger
+from app.ledger import CloudLedger, Ledger
 from app.registry import Registry
 from app.settings import Settings
 from routing import policy
 
 _LEAD_S = 5.0  # a leader that falls silent is replaced after this long
 _MOST_BATCHES = 200  # of a hundred jobs each that a duty works on before the next has its turn; a second or so
-_SLOW_DUTIES_S = 2.0  # windows, watchdog and retention need no half-second rounds
+_SLOW_DUTIES_S = 2.0  # the cloud, windows, watchdog and retention need no half-second rounds
 
 
 class Recovery:
@@ -29,6 +29,7 @@ class Recovery:
 
     def __init__(self, client: redis.Redis, settings: Settings, *, who: str) -> None:
         self._ledger = Ledger(client, settings)
+        self._cloud = CloudLedger(client, settings)
         self._registry = Registry(client)
         self._client = client
         self._settings = settings
@@ -54,7 +55,7 @@ class Recovery:
         duties = [self._reap, self._expire, self._rewake]
         if time.monotonic() >= self._slow_due:
             self._slow_due = time.monotonic() + _SLOW_DUTIES_S
-            duties += [self._watch_workers, self._purge]
+            duties += [self._bring_home, self._watch_workers, self._purge]
         for duty in duties:
             try:
                 if not self._ledger.lead("recovery", self._who, _LEAD_S):
@@ -93,6 +94,14 @@ class Recovery:
         for service in Service:
             if pushed := self._ledger.rewake(service):
                 logs.event("wakeups_repeated", service=service.value, wakeups=pushed)
+
+    def _bring_home(self) -> None:
+        """Bring home what was sent to the cloud and nobody there has begun; what was begun there, `_reap` does."""
+        for _ in range(_MOST_BATCHES):
+            if not (home := self._cloud.come_home()):
+                return
+            for job_id in home:
+                logs.event("job_came_home", job=job_id, why="no cloud worker has begun it in time")
 
     def _watch_workers(self) -> None:
         workers = self._registry.workers()

@@ -12,7 +12,7 @@ from typing import Any
 import redis
 
 from app.job import Lane, NewJob, Service, State, new_job_id
-from app.ledger import Claim, Ledger, Piece, Place, Saying, Settled, Submitted, new_owner
+from app.ledger import Claim, Ledger, Piece, Place, Saying, Settled, Submitted, Voice, new_owner
 from app.settings import Settings
 
 #: How far a job of a lane moves its flow on.
@@ -63,6 +63,12 @@ class ModelJob:
     held: bool = False  # for its turn in a line, or for an answer
     follows: str | None = None  # whose answer it waits for
     ran: bool = False  # itself
+    away: bool = False  # its route is the cloud
+    ticket: str | None = None  # while it is there
+    worker: str = ""  # that runs it
+    home_ms: int = 0  # when it comes home, while it is sent and not begun
+    stays: bool = False  # is not sent with others
+    early: dict[int, tuple[int, Voice, str]] = field(default_factory=dict)  # said out there too early: start -> end, text
 
     @property
     def order(self) -> tuple[int, str]:
@@ -78,7 +84,12 @@ class ModelJob:
 
     @property
     def waiting(self) -> bool:
-        return self.state is State.QUEUED and self.ready_ms is None and not self.held
+        return self.state is State.QUEUED and self.ready_ms is None and not self.held and not self.ticket
+
+    @property
+    def sent(self) -> bool:
+        """To the cloud, and not begun there."""
+        return self.state is State.QUEUED and self.ticket is not None
 
     def owned_by(self, claim: Claim) -> bool:
         return self.state is State.RUNNING and (self.owner, self.attempt) == (claim.owner, claim.attempt)
@@ -102,6 +113,7 @@ class ModelLedger:
     inflight: Counter[str] = field(default_factory=Counter)  # tenant -> own live jobs
     most_inflight: dict[str, int] = field(default_factory=dict)
     told: Counter[str] = field(default_factory=Counter)  # tenant -> events of own jobs
+    voids: list[tuple[str, str, str]] = field(default_factory=list)  # job, ticket or run in the cloud, worker
 
     def submit(self, new: NewJob) -> tuple[Submitted, str]:
         before = self._accepted_before(new)
@@ -168,6 +180,14 @@ class ModelLedger:
         job.held = False
         job.tag = self.flows[job.flow] = self._next_tag(job)
 
+    def give_back(self, job: ModelJob) -> None:
+        """It leaves without having run: its flow need not wait for it."""
+        self.flows[job.flow] -= LANE_COST[job.new.lane]
+
+    def charge(self, job: ModelJob) -> None:
+        """It is back after all."""
+        self.flows[job.flow] = self._next_tag(job)
+
     def _tell(self, job: ModelJob) -> None:
         self.told[job.new.tenant] += job.new.metered
 
@@ -180,13 +200,16 @@ class ModelLedger:
                 self._end_late(job)
                 return job.state
             job.state, job.owner, job.attempt, job.said = State.RUNNING, owner, job.attempt + 1, []
-            job.lease_ms, job.ran = self._lease_end(), True
+            job.lease_ms, job.ran, job.worker = self._lease_end(), True, PLACE.worker
             self._tell(job)
             self.virtual_times[job.new.service] = max(self.virtual_times[job.new.service], job.tag)
         elif job.state is not State.RUNNING or job.owner != owner:
             self.counts["claims_refused"] += job.state is State.RUNNING
             return job.state
-        return Claim(id=job_id, owner=owner, attempt=job.attempt, errors=job.errors, task=job.new.task,
+        return self._claimed(job, owner)
+
+    def _claimed(self, job: ModelJob, owner: str) -> Claim:
+        return Claim(id=job.new.id, owner=owner, attempt=job.attempt, errors=job.errors, task=job.new.task,
                      tenant=job.new.tenant, input=job.new.input, created_ms=job.created_ms,
                      deadline_ms=job.deadline_ms, trace=job.new.trace, lane=job.new.lane,
                      fingerprint=None if job.new.line else job.new.fingerprint)
@@ -225,7 +248,7 @@ class ModelLedger:
             return Settled.AGAIN
         if job is None or not job.owned_by(claim):
             return self._stale(job)
-        job.settled = (claim.owner, claim.attempt)
+        job.settled, job.ticket = (claim.owner, claim.attempt), None
         self._end(job, state)
         return Settled.RECORDED
 
@@ -235,6 +258,7 @@ class ModelLedger:
             return Settled.AGAIN
         if job is None or not job.owned_by(claim):
             return self._stale(None)
+        self._leave_cloud(job, ends=False)
         job.state, job.owner, job.released = State.QUEUED, None, (claim.owner, claim.attempt)
         job.errors += because == "error"
         if wait_s:
@@ -261,6 +285,7 @@ class ModelLedger:
         for job in sorted(self.in_state(State.RUNNING), key=lambda job: (job.lease_ms, job.new.id)):
             if job.lease_ms > self.now_ms:
                 continue
+            self._leave_cloud(job, ends=job.lost + 1 >= self.settings.max_lost)
             job.lost, job.owner = job.lost + 1, None
             self.counts["lost_attempts"] += 1
             if job.lost >= self.settings.max_lost:
@@ -314,9 +339,11 @@ class ModelLedger:
         self._end(job, State.CANCELLED if job.attempt else State.EXPIRED)
 
     def _end(self, job: ModelJob, state: State) -> None:
-        if job.state is State.QUEUED and not job.ran and not job.held:  # its flow need not wait for it
-            self.flows[job.flow] -= LANE_COST[job.new.lane]
+        if job.state is State.QUEUED and not job.ran and not job.held and not job.sent:
+            self.give_back(job)
+        self._leave_cloud(job, ends=True)
         job.state, job.owner, job.ready_ms, job.finished_ms, job.held = state, None, None, self.now_ms, False
+        job.early = {}
         job.noted = job.said[-1].position if job.said else None
         self.counts[state.value] += 1
         self.inflight[job.new.tenant] -= job.new.metered
@@ -328,6 +355,14 @@ class ModelLedger:
             job.attempt, job.noted, job.follows = leader.attempt, leader.said[-1].position if leader.said else 0, None
         elif job.new.fingerprint and self.flights.get(job.new.fingerprint) == job.new.id:
             self._land_flight(job, job.new.fingerprint)
+
+    def _leave_cloud(self, job: ModelJob, *, ends: bool) -> None:
+        """Its ticket, or its run, is void; it comes home, or ends out there."""
+        if not job.ticket:
+            return
+        self.voids.append((job.new.id, job.owner or job.ticket, job.worker if job.owner else ""))
+        job.ticket, job.early, job.away = None, {}, ends
+        self.counts["came_home"] += not ends
 
     def _leave_line(self, job: ModelJob) -> None:
         line = self.lines[job.new.line or ""]
@@ -342,6 +377,7 @@ class ModelLedger:
             del self.flights[fingerprint]
             for job in followers:
                 self._end(job, leader.state)
+                job.away = leader.away
             return
         heir, *others = followers
         self.flights[fingerprint], heir.attempt, heir.follows = heir.new.id, leader.attempt, None

@@ -4,7 +4,8 @@ import pytest
 import redis
 
 from app.job import State
-from app.ledger import Ledger
+from app.ledger import CloudLedger, Ledger
+from app.settings import Settings
 from ops import audit
 from tests.model_ledger import a_job, a_running_job
 
@@ -39,3 +40,31 @@ def test_a_job_that_nobody_will_let_go_is_found(client: redis.Redis, ledger: Led
                 "line": f"job {second}: is held, and nobody will let it go",
                 "set": f"job {follower}: is queued but lies in no set"}
     assert expected[loss] in faults
+
+
+@pytest.mark.parametrize(("field", "value", "fault"), [
+    ("route", "local", "is queued by the route local, with a ticket"),
+    ("ticket", None, "is queued by the route cloud, without a ticket")])
+def test_a_job_that_is_in_the_cloud_without_the_right_to_be_is_found(
+        client: redis.Redis, settings: Settings, ledger: Ledger, field: str, value: str | None, fault: str) -> None:
+    job_id = ledger.submit(a_job()).job_id
+    assert CloudLedger(client, settings).send_job(job_id, decision=b"{}")
+    assert audit.take(client, ledger).balanced
+    if value:
+        client.hset(f"job:{job_id}", field, value)
+    else:
+        client.hdel(f"job:{job_id}", field)
+
+    assert audit.take(client, ledger).faults == [f"job {job_id}: {fault}"]
+
+
+def test_a_job_that_lies_in_another_place_than_its_route_says_is_found(
+        client: redis.Redis, settings: Settings, ledger: Ledger) -> None:
+    job_id = ledger.submit(a_job()).job_id
+    CloudLedger(client, settings).send_job(job_id, decision=b"{}")
+    client.zrem("cloud", job_id)
+    client.zadd("delayed", {job_id: 1})
+    client.zadd("cloud", {"nobody": 1})
+
+    assert audit.take(client, ledger).faults[-1] == "cloud holds nobody, which has no record"
+    assert f"job {job_id}: is queued by the route cloud but lies in ['delayed']" in audit.take(client, ledger).faults

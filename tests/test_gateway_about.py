@@ -83,7 +83,7 @@ def test_the_status_shows_queues_and_books_that_balance(caller: Caller) -> None:
 
     assert set(status["queues"]) == {service.value for service in Service}
     for queue in status["queues"].values():
-        assert set(queue) == {"waiting", "woken", "backlog", "running", "held", "messages", "oldest_s"}
+        assert set(queue) == {"waiting", "woken", "backlog", "running", "in_cloud", "sent", "held", "messages", "oldest_s"}
     assert status["running"] >= status["queues"]["model"]["running"] >= 1
     assert status["balanced"] is True
     assert status["counts"]["accepted"] > status["counts"]["succeeded"] > 0

@@ -20,7 +20,9 @@ from app.job import Lane, NewJob, Service, State
 from app.ledger import Claim, Ending, Ledger, Piece, Saying, Voice
 from app.ledger.ledger import WAKEUP_LOST_MS
 from app.settings import Settings
-from tests.model_ledger import PLACE, ModelLedger, a_job
+from tests.ledger_cloud_rules import CloudRules, Repeating
+from tests.model_cloud import ModelCloud
+from tests.model_ledger import PLACE, a_job
 
 START_MS = 1_800_000_000_000
 WINDOW = 2  # small, so that the backlog is in play with three jobs
@@ -34,7 +36,7 @@ FORGERIES = st.sampled_from(({}, {}, {}, {"owner": "nobody"}, {"attempt": 9}))  
 JUMPS_MS = (0, 1, 500, WAKEUP_LOST_MS, 5_000, 10_000, 20_000)  # about the leases, delays, deadlines and retention
 
 
-class LedgerMachine(RuleBasedStateMachine):
+class LedgerMachine(CloudRules, RuleBasedStateMachine):
     """Every verb of the ledger, in any order, with every fault a worker or the network can add."""
 
     jobs: Bundle[str] = Bundle("jobs")
@@ -53,7 +55,8 @@ class LedgerMachine(RuleBasedStateMachine):
         self.popped: set[str] = set()  # tags of wake-ups that left their queue for a worker, or for nowhere
         self.strays: set[str] = set()  # tags of those whose job was claimed by another way
         self.ledger = Ledger(client, settings, now_ms=START_MS)
-        self.model = ModelLedger(settings=settings, now_ms=START_MS, most_inflight={"bob": BOBS_MOST})
+        self.cloud = Repeating(client, settings, now_ms=START_MS)
+        self.model = ModelCloud(settings=settings, now_ms=START_MS, most_inflight={"bob": BOBS_MOST})
 
     @initialize(target=jobs, deadline_s=DEADLINES)
     def some_wait(self, deadline_s: float | None) -> Any:
@@ -64,6 +67,14 @@ class LedgerMachine(RuleBasedStateMachine):
     def some_run(self, deadline_s: float | None) -> Any:
         ids = [self.call_submit(a_job(service, id=self.next_id(), deadline_s=deadline_s), 1) for service in SERVICES]
         return multiple(*(self.call_claim(job_id, 1) for job_id in ids))
+
+    @initialize(target=claims)
+    def some_run_in_the_cloud(self) -> Any:
+        return self.call_begin(self.call_send_job(self.call_submit(a_job(id=self.next_id()), 1), 1), "run", 1)
+
+    @initialize(target=CloudRules.tickets)
+    def some_are_sent(self) -> Any:
+        return multiple(*(self.call_send_job(self.call_submit(a_job(id=self.next_id()), 1), 1) for _ in range(2)))
 
     # -- what callers do
 
@@ -194,7 +205,8 @@ class LedgerMachine(RuleBasedStateMachine):
 
     # -- what recovery does
 
-    @rule(after_ms=st.sampled_from(JUMPS_MS), duty=st.sampled_from(("reap", "expire", "rewake", "purge")), times=TIMES)
+    @rule(after_ms=st.sampled_from(JUMPS_MS), times=TIMES,
+          duty=st.sampled_from(("reap", "expire", "rewake", "purge", "come_home")))
     def recover(self, after_ms: int, duty: str, times: int) -> None:
         self.pass_time(after_ms)
         for _ in range(times):
@@ -229,18 +241,20 @@ class LedgerMachine(RuleBasedStateMachine):
     @rule(by_ms=st.sampled_from(JUMPS_MS))
     def pass_time(self, by_ms: int) -> None:
         self.model.now_ms += by_ms
-        self.ledger.now_ms = self.model.now_ms
+        self.ledger.now_ms = self.cloud.now_ms = self.model.now_ms
 
     # -- what must hold after each step
 
     def check_invariants(self, *args: Any, **kwargs: Any) -> None:
         """Compare Redis with the model, in one round trip. Replaces @invariant methods, which cost one each."""
         super().check_invariants(*args, **kwargs)
-        records, said, sets, queues, counts, pushed, announced, inflight, told = self.snapshot()
+        records, said, sets, queues, counts, pushed, announced, inflight, told, *cloud = self.snapshot()
         self.check_records(records)
         self.check_said(records, said)
         self.check_sets(sets)
         self.check_queues(sets, queues)
+        self.check_flows(sets)
+        self.check_cloud(records, *cloud)
         assert counts == {name: number for name, number in self.model.counts.items() if number}
         assert pushed == self.pushed, "a settle appended more or less than once"
         assert announced == sum(counts.get(state, 0) for state in State if state.terminal)
@@ -277,12 +291,19 @@ class LedgerMachine(RuleBasedStateMachine):
         expected = {
             "delayed": {job.new.id: job.ready_ms for job in jobs if job.ready_ms is not None},
             "held": {job.new.id: job.created_ms for job in jobs if job.held},
+            "cloud": {job.new.id: job.home_ms for job in jobs if job.sent},
             "leases": {job.new.id: job.lease_ms for job in jobs if job.state is State.RUNNING},
             "deadlines": {job.new.id: job.deadline_ms for job in jobs if not job.state.terminal and job.deadline_ms},
             "finished": {job.new.id: job.finished_ms for job in jobs if job.state.terminal},
         }
         for name, times in expected.items():
             assert sets[name] == times, name
+
+    def check_flows(self, sets: dict[str, dict[str, float]]) -> None:
+        """What each flow's next job will wait for. A flow that waits for less than the virtual time may be forgotten."""
+        for (service, tenant, lane), tag in self.model.flows.items():
+            now = self.model.virtual_times[service]
+            assert max(sets[f"flows:{service}"].get(f"{tenant}:{lane}", 0), now) == max(tag, now)
 
     def check_queues(self, sets: dict[str, dict[str, float]], queues: dict[str, list[bytes]]) -> None:
         """The first of those waiting are woken, as far as the window reaches, and nobody else but those whose wake-up was
@@ -300,7 +321,8 @@ class LedgerMachine(RuleBasedStateMachine):
     def teardown(self) -> None:
         """However it went, working workers and recovery bring every job to an end."""
         for _ in range(self.settings.max_lost + 1):
-            self.ledger.now_ms = self.ledger_now + 60_000
+            self.ledger.now_ms = self.cloud.now_ms = self.ledger_now + 60_000
+            self.calling(1).come_home()
             self.ledger.reap()
             self.ledger.expire()
             for service in SERVICES:
@@ -362,11 +384,12 @@ class LedgerMachine(RuleBasedStateMachine):
 
     def snapshot(self) -> tuple[
             dict[str, dict[bytes, bytes]], dict[str, list[Any]], dict[str, dict[str, float]], dict[str, list[bytes]],
-            dict[str, int], int, int, dict[str, int], dict[str, int]]:
+            dict[str, int], int, int, dict[str, int], dict[str, int], set[str], list[dict[bytes, bytes]]]:
         """Return the records, what was said, the sets in order with scores, the Celery queues, the counts, elements
-        appended, announcements made, jobs in flight, and events told."""
-        names = [f"{name}:{service}" for name in ("waiting", "woken", "backlog") for service in SERVICES]
-        names += ["delayed", "held", "leases", "deadlines", "finished"]
+        appended, announcements made, jobs in flight, events told, jobs of which text came too early from the cloud, and
+        what the cloud is to be told."""
+        names = [f"{name}:{service}" for name in ("waiting", "woken", "backlog", "flows") for service in SERVICES]
+        names += ["delayed", "held", "cloud", "leases", "deadlines", "finished"]
         with self.client.pipeline(transaction=False) as pipeline:
             for job_id in self.model.jobs:
                 pipeline.hgetall(f"job:{job_id}")
@@ -378,8 +401,8 @@ class LedgerMachine(RuleBasedStateMachine):
                 pipeline.lrange(service, 0, -1)
             for tenant in TENANTS:
                 pipeline.xlen(f"events:{tenant}")
-            pipeline.hgetall("counts").llen("chunks").xlen("announcements").hgetall("inflight")
-            *answers, counts, pushed, announced, inflight = pipeline.execute()
+            pipeline.hgetall("counts").llen("chunks").xlen("announcements").hgetall("inflight").keys("unsaid:*")
+            *answers, counts, pushed, announced, inflight, early, voids = pipeline.xrange("void").execute()
         split = len(self.model.jobs)
         return (dict(zip(self.model.jobs, answers[:split], strict=True)),
                 dict(zip(self.model.jobs, answers[split:2 * split], strict=True)),
@@ -388,7 +411,8 @@ class LedgerMachine(RuleBasedStateMachine):
                 dict(zip(SERVICES, answers[-4:-2], strict=True)),
                 {name.decode(): int(number) for name, number in counts.items()}, pushed, announced,
                 {name.decode(): int(number) for name, number in inflight.items()},
-                dict(zip(TENANTS, answers[-2:], strict=True)))
+                dict(zip(TENANTS, answers[-2:], strict=True)), {key.decode().removeprefix("unsaid:") for key in early},
+                [fields for _, fields in voids])
 
 
 def tag_of(message: bytes) -> str:
@@ -398,9 +422,9 @@ def tag_of(message: bytes) -> str:
 
 def test_any_order_of_calls_gives_the_models_answers_and_balanced_books(
         client: redis.Redis, settings: Settings) -> None:
-    small = dataclasses.replace(settings, lease_s=10.0, max_lost=2, retention_s=10.0)
+    small = dataclasses.replace(settings, lease_s=10.0, max_lost=2, retention_s=10.0, cloud_wait_s=5.0, cloud_lease_s=20.0)
     run_state_machine_as_test(
         lambda: LedgerMachine(client, small),
-        settings=hypothesis.settings(max_examples=75, stateful_step_count=40, deadline=None,
+        settings=hypothesis.settings(max_examples=64, stateful_step_count=40, deadline=None,
                                      derandomize="CI" in os.environ,
                                      suppress_health_check=[hypothesis.HealthCheck.too_slow]))

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from celery.concurrency.base import BasePool
 
 from app import logs
 
@@ -18,7 +19,7 @@ def own_logging() -> Iterator[None]:
     """Put this process's logging back as it was."""
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
-    levels = {name: logging.getLogger(name).level for name in ("celery.worker.strategy", "celery.app.trace")}
+    levels = {name: logging.getLogger(name).level for name in ("celery.worker.strategy", "celery.app.trace", "celery.pool")}
     yield
     root.handlers[:] = handlers
     root.setLevel(level)
@@ -138,3 +139,12 @@ def test_events_of_many_threads_are_all_written_whole_and_counted(lines: Lines) 
 
     assert {(line["number"], line["step"]) for line in lines()} == {(n, s) for n in range(8) for s in range(50)}
     assert logs.counters["busy"] - before == 400
+
+
+def test_what_a_message_holds_is_not_told_by_celerys_pool_even_in_detail(lines: Lines) -> None:
+    configure("DEBUG")
+    pool = BasePool(limit=1)
+    pool.start()
+    pool.apply_async(print, args=("a prompt",))
+
+    assert "a prompt" not in json.dumps(lines())

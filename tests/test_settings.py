@@ -114,6 +114,25 @@ def test_a_beat_must_leave_room_for_one_that_is_late() -> None:
     assert fault.startswith("beat_s must be at most half of lease_s")
 
 
+def test_a_message_goes_to_another_before_the_job_that_it_is_about_comes_home() -> None:
+    assert load_settings({"TANDEM_MNS_VISIBILITY_S": "59"}).mns_visibility_s == 59.0
+    (fault,) = faults({"TANDEM_MNS_VISIBILITY_S": "60"})
+    assert fault.startswith("mns_visibility_s must be below cloud_lease_s")
+
+
+def test_a_cloud_worker_may_miss_a_beat() -> None:
+    assert load_settings({"TANDEM_CLOUD_BEAT_S": "30"}).cloud_beat_s == 30.0
+    (fault,) = faults({"TANDEM_CLOUD_BEAT_S": "31"})
+    assert fault.startswith("cloud_beat_s must be at most half of cloud_lease_s")
+
+
+@pytest.mark.parametrize("url", ["http://h", "mns://", "mns://id:secret@h", "mns://h:0", "mns://h/path", "mns://h?x=1"])
+def test_an_address_of_mns_that_is_none_or_holds_a_secret_is_refused(url: str) -> None:
+    (fault,) = faults({"TANDEM_MNS_URL": url})
+    assert fault.startswith("mns_url must be as mns://host:port")
+    assert "secret@" not in fault
+
+
 @pytest.mark.parametrize("url", [
     "redis://h/0", "rediss://h:6380", "unix:///run/r.sock", "sentinel://a;sentinel://b/0", ""])
 def test_redis_may_be_named_by_any_of_its_schemes_or_left_to_the_embedded_one(url: str) -> None:

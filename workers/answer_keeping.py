@@ -5,8 +5,13 @@ While the cache is slower than the answers come, some are not kept.
 
 import queue
 import threading
+from collections.abc import Callable
+
+import msgspec
 
 from app.answers import Answers
+from app.ledger import Claim
+from app.model_names import ModelNames
 
 _MOST_WAITING = 256  # answers; at some kilobytes each no more than the engine has in its batch
 
@@ -25,6 +30,19 @@ class AnswerKeeping:
             self._waiting.put_nowait((tenant, mark, result, usage, model))
         except queue.Full:
             return
+
+    def from_elsewhere(self, names: ModelNames) -> Callable[[Claim, bytes, bytes], None]:
+        """Return what keeps an answer (claim, result, usage) that the model was asked for elsewhere. It is kept only where
+        the model that gave it has the name of the one that is served here: or the next who asks here would be answered by
+        another."""
+        def keep(claim: Claim, result: bytes, usage: bytes) -> None:
+            if not claim.fingerprint:
+                return
+            model = msgspec.json.decode(result).get("model")
+            if model and model == names.only:
+                self.keep(claim.tenant, claim.fingerprint, result, usage, model)
+
+        return keep
 
     def _keep_for_ever(self) -> None:
         while True:

@@ -14,22 +14,27 @@ from app import logs, topology
 from app.errors import SettingsError, TandemError
 from app.job import Service
 from app.ledger import Ledger, Place
+from app.model_names import ModelNames
 from app.settings import Settings
 from app.store import open_redis
 from app.topology import Topology
 from routing.recovery import Recovery
 from workers import resources
+from workers.answer_keeping import AnswerKeeping
 from workers.node import Node
 
 if TYPE_CHECKING:
+    from routing.cloud.home import Home
     from workers.delivery import Deliverer
 
 _node: Node | None = None
 _consumer: Any = None
 _recovery: Recovery | None = None
 _deliverer: "Deliverer | None" = None
+_cloud: "Home | None" = None
 
 _GIVE_BACK_S = 4.0  # for webhooks under way when the worker stops
+_HANG_UP_S = 2.0  # for the cloud's reports under way
 
 
 def node() -> Node:
@@ -97,8 +102,8 @@ def pins(plan: Topology, settings: Settings, worker: str) -> tuple[str, ...]:
 
 @signals.worker_ready.connect  # type: ignore[untyped-decorator]
 def _start(sender: Any, **_: Any) -> None:
-    """Begin to beat, and to recover and deliver webhooks where this worker runs the queue service."""
-    global _consumer, _deliverer, _recovery
+    """Begin to beat, and to recover, deliver webhooks and deal with the cloud where this worker runs the queue service."""
+    global _cloud, _consumer, _deliverer, _recovery
     if not _is_ours(sender.app):
         return
     _consumer = sender
@@ -113,6 +118,14 @@ def _start(sender: Any, **_: Any) -> None:
 
         _deliverer = Deliverer(here.settings, keyring, worker=here.place.worker)
         _deliverer.start()
+    if Service.QUEUE in here.services and here.settings.mns_url:
+        from routing.cloud.home import Home  # nor do workers without a cloud need Alibaba's SDK
+
+        held = resources.held()
+        keeping = held.keeping or AnswerKeeping(held.answers)
+        _cloud = Home(here.settings, who=here.place.worker,
+                      recorded=keeping.from_elsewhere(ModelNames(held.client, here.settings)))
+        _cloud.start()
 
 
 @signals.worker_shutting_down.connect  # type: ignore[untyped-decorator]
@@ -121,12 +134,16 @@ def _drain(**_: Any) -> None:
         _recovery.stop()
     if _deliverer:
         _deliverer.stop()
+    if _cloud:
+        _cloud.stop()
     if _node:
         _node.drain()
 
 
 @signals.worker_shutdown.connect  # type: ignore[untyped-decorator]
 def _stop(**_: Any) -> None:
+    if _cloud:
+        _cloud.join(_HANG_UP_S)
     if _deliverer:
         _deliverer.join(_GIVE_BACK_S)
     if _node:

@@ -1,4 +1,5 @@
-"""The Celery application: `celery -A workers worker|inspect|result|...`.
+"""The Celery application: `celery -A workers worker|inspect|result|...`. In the profile cloud it is another one, that of
+`workers.cloud.application`.
 
 Redis is the broker. A message is a wake-up and nothing more, so it is taken without acknowledgement (`no_ack`): a wake-up
 that dies with its worker is pushed again by recovery, and the ledger, not the message, says what became of the job.
@@ -76,7 +77,16 @@ def configuration(settings: Settings) -> dict[str, Any]:
     }
 
 
-app = make_app(topology.load()[0])
+def _app_of_profile() -> Celery:
+    settings, plan = topology.load()
+    if plan.profile is not topology.Profile.CLOUD:
+        return make_app(settings)
+    from workers.cloud.application import make_app as make_cloud_app  # what home has no use for
+
+    return make_cloud_app(settings, plan)
+
+
+app = _app_of_profile()
 
 
 @signals.setup_logging.connect  # type: ignore[untyped-decorator]

@@ -1,5 +1,5 @@
-"""`GET /metrics`, for Prometheus: the books and the queues from Redis, the workers as they say themselves, and the requests
-of this process.
+"""`GET /metrics`, for Prometheus: the books, the queues and the cloud from Redis, the workers as they say themselves, and
+the requests of this process.
 
 What is read from Redis is the same at every gateway: scrape one, or take the maximum. Requests are each gateway's own.
 """
@@ -12,6 +12,7 @@ from flask import Blueprint, Response, request
 from prometheus_client import CollectorRegistry, exposition
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
+from app import cloud_state
 from app.api import bodies, queues
 from app.api.caller import operators_only
 from app.api.request_times import RequestTimes
@@ -29,6 +30,8 @@ _OF_A_QUEUE: tuple[tuple[str, str, Callable[[queues.Queue], float]], ...] = (
     ("woken_jobs", "Waiting jobs with a wake-up in the Celery queue", lambda queue: queue.woken),
     ("backlog_jobs", "Waiting jobs without a wake-up yet", lambda queue: queue.backlog),
     ("running_jobs", "Jobs that a worker owns", lambda queue: queue.running),
+    ("in_cloud_jobs", "Jobs that a worker in the cloud owns", lambda queue: queue.in_cloud),
+    ("sent_jobs", "Jobs sent to the cloud and not begun there", lambda queue: queue.sent),
     ("held_jobs", "Jobs that wait for another: for their turn in a line, or for the answer to the same request",
      lambda queue: queue.held),
     ("messages", "Messages in the Celery queue", lambda queue: queue.messages),
@@ -67,9 +70,12 @@ class _Collector:
             workers = gateway.registry.workers()
         except (redis.exceptions.RedisError, OSError) as exc:
             raise unavailable(exc) from exc
-        yield from _of_jobs(gateway.ledger.census())
+        census = gateway.ledger.census()
+        yield from _of_jobs(census)
         yield from _of_queues(queues.read(gateway.client))
         yield from _of_workers(workers)
+        if out_there := cloud_state.read(gateway.client, gateway.settings):
+            yield from _of_cloud(out_there, census)
         times: RequestTimes = gateway.request_times
         yield from times.collect(gateway.settings.server or "gateway")
 
@@ -105,6 +111,25 @@ def _of_workers(workers: list[WorkerEntry]) -> Iterator[Metric]:
     yield _gauge("tandem_worker_figure", "What a worker counts of its own, by name: the model service's batch and "
                  "memory, the cache's entries", [((worker.name, worker.server, name), value) for _, worker in labelled
                                      for name, value in sorted(worker.figures.items())], ("worker", "server", "figure"))
+
+
+def _of_cloud(found: cloud_state.Cloud, census: Census) -> Iterator[Metric]:
+    for name, text in (("sent", "Jobs sent to the cloud, each time"),
+                       ("came_home", "Jobs that came home from the cloud without an end")):
+        yield _counter(f"tandem_cloud_jobs_{name}", text, [((), census.counts.get(name, 0))], ())
+    yield _gauge("tandem_cloud_reachable", "1 for each thread at home that reaches MNS, 0 for one that does not",
+                 [((link.who,), int(link.reachable)) for link in found.links], ("thread",))
+    yield _gauge("tandem_cloud_jobs", "Jobs in the cloud: sent, and not known to have begun; running",
+                 [(("sent",), found.sent), (("running",), found.running)], ("state",))
+    yield _gauge("tandem_cloud_worker_slots", "Jobs that a cloud worker can run at once",
+                 [((worker.name,), worker.slots) for worker in found.workers], ("worker",))
+    yield _gauge("tandem_cloud_worker_busy_slots", "Jobs that a cloud worker runs",
+                 [((worker.name,), worker.busy) for worker in found.workers], ("worker",))
+    yield _gauge("tandem_cloud_worker_silent_seconds", "How long ago a cloud worker was last heard of",
+                 [((worker.name,), worker.heard_s) for worker in found.workers], ("worker",))
+    yield _gauge("tandem_cloud_worker_figure", "What a cloud worker counts of its own, by name",
+                 [((worker.name, name), value) for worker in found.workers
+                  for name, value in sorted(worker.figures.items())], ("worker", "figure"))
 
 
 def _counter(name: str, text: str, values: Iterable[tuple[tuple[str, ...], float]], labels: tuple[str, ...]) -> Metric:

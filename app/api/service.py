@@ -5,6 +5,7 @@ from typing import Any
 import redis
 from flask import Blueprint, Response
 
+from app import cloud_state
 from app.api import bodies, openapi, queues
 from app.api.caller import operators_only
 from app.api.etag import validated
@@ -35,7 +36,8 @@ def readyz() -> Response:
 @blueprint.get("/v1/status")
 @operators_only
 def status() -> Response:
-    """Return the topology with its live workers and their pins as the kernel tells them, the queues, and the books."""
+    """Return the topology with its live workers and their pins as the kernel tells them, the queues, the cloud, and the
+    books."""
     gateway = bodies.gateway()
     try:
         workers = gateway.registry.workers()
@@ -44,9 +46,10 @@ def status() -> Response:
     census = gateway.ledger.census()
     found = {service.value: {
         "waiting": queue.waiting, "woken": queue.woken, "backlog": queue.backlog, "running": queue.running,
-        "held": queue.held,
+        "in_cloud": queue.in_cloud, "sent": queue.sent, "held": queue.held,
         "messages": queue.messages, "oldest_s": queue.oldest_s,
     } for service, queue in queues.read(gateway.client).items()}
+    out_there = cloud_state.read(gateway.client, gateway.settings)
     return bodies.json_response({
         "profile": gateway.topology.profile.value,
         "gateway": gateway.settings.server,
@@ -58,7 +61,8 @@ def status() -> Response:
                 "live": _live(workers, f"{spec.name}@{server.name}"),
             } for spec in server.workers],
         } for server in gateway.topology.servers],
-        "queues": found, "delayed": census.delayed, "running": census.running,
+        "queues": found, "cloud": out_there.public() if out_there else None,
+        "delayed": census.delayed, "running": census.running,
         "counts": census.counts, "balanced": census.balanced,
     })
 

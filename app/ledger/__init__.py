@@ -1,9 +1,11 @@
 """The job ledger: records, waiting sets, leases and the transitions between states."""
 
+from app.ledger.cloud import CloudLedger
 from app.ledger.ledger import Ledger, new_owner
 from app.ledger.records import (
     Census,
     Claim,
+    CloudSaying,
     Ending,
     Limit,
     Page,
@@ -13,10 +15,11 @@ from app.ledger.records import (
     Saying,
     Settled,
     Shortage,
+    Stop,
     Submission,
     Submitted,
     Voice,
 )
 
-__all__ = ["Census", "Claim", "Ending", "Ledger", "Limit", "Page", "Piece", "Place", "Said", "Saying", "Settled",
-           "Shortage", "Submission", "Submitted", "Voice", "new_owner"]
+__all__ = ["Census", "Claim", "CloudLedger", "CloudSaying", "Ending", "Ledger", "Limit", "Page", "Piece", "Place", "Said",
+           "Saying", "Settled", "Shortage", "Stop", "Submission", "Submitted", "Voice", "new_owner"]

@@ -225,11 +225,12 @@ class Ledger:
     def census(self) -> Census:
         """Count everything in one step."""
         services = list(Service)
-        counts, delayed, running, finished, held, *sizes = self._run("census", *(service.value for service in services))
+        counts, delayed, running, finished, held, cloud, *sizes = self._run(
+            "census", *(service.value for service in services))
         return Census(
             counts={name.decode(): int(value) for name, value in zip(counts[::2], counts[1::2], strict=True)},
             waiting=dict(zip(services, sizes[::2], strict=True)), woken=dict(zip(services, sizes[1::2], strict=True)),
-            delayed=delayed, running=running, finished=finished, held=held)
+            delayed=delayed, running=running, finished=finished, held=held, cloud=cloud)
 
 
 def new_owner() -> str:

@@ -135,6 +135,25 @@ class Saying(msgspec.Struct, frozen=True):
     piece: Piece
 
 
+class CloudSaying(msgspec.Struct, frozen=True):
+    """Text that a run in the cloud said, as it arrives: maybe before what comes before it, maybe twice. `start` is how many
+    characters (code points) the run had said before it, in all voices."""
+
+    claim: Claim
+    start: int
+    voice: Voice
+    text: str
+
+
+class Stop(msgspec.Struct, frozen=True):
+    """Something in the cloud is void: a ticket, which any worker may have (`worker` is empty), or the run of a worker. Say
+    `CloudLedger.stopped` with `entry_id` when the cloud has been told."""
+
+    entry_id: str
+    void: str
+    worker: str
+
+
 class Said(msgspec.Struct, frozen=True):
     """What a job has said: its last attempt (0: none yet), how many characters that said in all, and the pieces asked for,
     as far as they are still kept. `speaker` is the job that says it, where this one
@@ -157,11 +176,12 @@ class Census:
     running: int
     finished: int
     held: int = 0
+    cloud: int = 0  # sent to the cloud and not begun there
 
     @property
     def live(self) -> int:
         """Jobs accepted and not ended."""
-        return sum(self.waiting.values()) + self.delayed + self.held + self.running
+        return sum(self.waiting.values()) + self.delayed + self.held + self.cloud + self.running
 
     @property
     def terminal(self) -> int:

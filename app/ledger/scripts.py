@@ -17,9 +17,10 @@ from app.ledger.wakeup import lua_pieces
 _FOLDER = Path(__file__).parent / "lua"
 
 #: What may stand in front of a script, in this order.
-PRELUDE = ("keys", "order", "queue", "limits", "holding", "ending")
+PRELUDE = ("keys", "order", "queue", "limits", "holding", "ending", "beginning", "cloud")
 _PIECES = {name: (_FOLDER / "prelude" / f"{name}.lua").read_text() for name in PRELUDE}
 _PIECES["queue"] = lua_pieces() + _PIECES["queue"]
+_COMMENT = re.compile(r"--.*")
 _NAMES = {name: re.compile(r"\b(?:" + "|".join(re.findall(r"\w+", " ".join(
     re.findall(r"^local (?:function )?(\w+(?:, \w+)*)", text, re.MULTILINE)))) + r")\b")
     for name, text in _PIECES.items()}
@@ -29,7 +30,7 @@ def _whole(script: str) -> str:
     """Return a script behind the pieces of the prelude that it uses, and those that they use: defining what is not used
     would be a good part of a short script's cost."""
     used, text = set[str](), script
-    while more := {name for name in PRELUDE if name not in used and _NAMES[name].search(text)}:
+    while more := {name for name in PRELUDE if name not in used and _NAMES[name].search(_COMMENT.sub("", text))}:
         used |= more
         text = "\n".join(_PIECES[name] for name in more)
     return "\n".join([*(_PIECES[name] for name in PRELUDE if name in used), script])

@@ -14,7 +14,8 @@ STOP_TASK = "cloud.stop"  # home -> one cloud worker: tickets that are void
 
 _LONGEST_LEASE_S = 3 * 3600.0  # a job that runs longer than this in the cloud is given up
 _WAIT_S = 20  # of a long poll
-_MOST_RECEIVES = 5  # times that a message is taken before it is put aside: it may be what kills its taker
+_MOST_RECEIVES = 20  # times that a message is taken before it is put aside: it may be what kills its taker. Each worker
+# that stops and gives it back counts, too, and a job whose run its worker did not survive comes home before long
 
 
 def jobs_queue(settings: Settings) -> str:
@@ -32,6 +33,11 @@ def stops_queue(settings: Settings, worker: str) -> str:
     return f"{settings.mns_prefix}-stops-{worker}"
 
 
+def dead_queue(queue: str) -> str:
+    """Where what cannot be used is put aside: by the transport what was taken too often, by us what cannot be meant."""
+    return f"{queue}-dead"
+
+
 def transport_options(settings: Settings) -> dict[str, Any]:
     """Return kombu's options for the transport `routing.mns`."""
     return {
@@ -42,7 +48,15 @@ def transport_options(settings: Settings) -> dict[str, Any]:
     }
 
 
-def connection(settings: Settings) -> Connection:
-    """Return a connection, not yet made. `settings.mns_url` must be set."""
+def connection(settings: Settings, **options: Any) -> Connection:
+    """Return a connection, not yet made, with these options over the usual ones. `settings.mns_url` must be set."""
     install()
-    return Connection(settings.mns_url, transport_options=transport_options(settings))
+    return Connection(settings.mns_url, transport_options=transport_options(settings) | options)
+
+
+def connected(settings: Settings, **options: Any) -> Connection:
+    """Return a connection that is made, with one try. Raises what the transport does where MNS is not reached, or does not
+    take the keys."""
+    made = connection(settings, **options)
+    made.ensure_connection(max_retries=0, reraise_as_library_errors=False)
+    return made

@@ -104,3 +104,8 @@ class Stops(msgspec.Struct, frozen=True, kw_only=True):
 def body(name: str, value: Errand | Report | Stops) -> dict[str, Any]:
     """Return the `kwargs` of a message: one argument, named for what it is."""
     return {name: msgspec.to_builtins(value)}
+
+
+def short(run: str) -> str:
+    """Return a run's name for the log: without its ticket, which is the right to report on the job."""
+    return run.rpartition(".")[2]

@@ -8,7 +8,7 @@ asked for.
 
 from collections.abc import Callable
 from enum import StrEnum
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import msgspec
 
@@ -68,6 +68,16 @@ class Generation(msgspec.Struct, frozen=True):
     model: str
     reasoning: str | None = None
     logprobs: list[TokenLogprob] | None = None
+
+    def as_result(self) -> dict[str, Any]:
+        """Return it as a job's result: `text`, `finish_reason` and `model`; `reasoning_content` where the model thought
+        first, `logprobs` where they were asked for."""
+        result: dict[str, Any] = {"text": self.text, "finish_reason": self.finish_reason, "model": self.model}
+        if self.reasoning is not None:
+            result["reasoning_content"] = self.reasoning
+        if self.logprobs is not None:
+            result["logprobs"] = {"content": self.logprobs}
+        return result
 
 
 class Engine(Protocol):

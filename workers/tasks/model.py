@@ -1,7 +1,5 @@
 """The model service: one request through the engine."""
 
-from typing import Any
-
 import msgspec
 
 from app.inputs import ModelInput
@@ -12,18 +10,13 @@ from workers.tasks import job_task
 
 @job_task("model.generate")
 def generate(attempt: Attempt) -> Answer:
-    """Answer messages or a prompt. Result: `text`, `finish_reason` ("stop" or "length"), `model`; `reasoning_content` where
-    the model thought first, `logprobs` where they were asked for."""
+    """Answer messages or a prompt."""
     engine = resources.held().engine
     assert engine is not None, "the model service loads its engine before its first job"
     request = msgspec.json.decode(attempt.claim.input, type=ModelInput)
     with attempt.speaking() as tell:
         generation = engine.generate(request, attempt.stopped, tell)
-    result: dict[str, Any] = {"text": generation.text, "finish_reason": generation.finish_reason, "model": generation.model}
-    if generation.reasoning is not None:
-        result["reasoning_content"] = generation.reasoning
-    if generation.logprobs is not None:
-        result["logprobs"] = {"content": generation.logprobs}
+    result = generation.as_result()
     claim, keeping = attempt.claim, resources.held().keeping
     if claim.fingerprint and keeping:
         keeping.keep(claim.tenant, claim.fingerprint, msgspec.json.encode(result), msgspec.json.encode(generation.usage),

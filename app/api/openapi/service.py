@@ -43,25 +43,66 @@ class Server(msgspec.Struct):
 
 
 class Queue(msgspec.Struct):
-    """A service's queue: jobs that may run now, those of them with and without a wake-up, jobs running, jobs held for
-    another's end, messages in the Celery queue, and how long the oldest waiting job has waited."""
+    """A service's queue: jobs that may run now, those of them with and without a wake-up, jobs running, those of them in
+    the cloud, jobs sent there and not begun, jobs held for another's end, messages in the Celery queue, and how long the
+    oldest waiting job has waited."""
 
     waiting: int
     woken: int
     backlog: int
     running: int
+    in_cloud: int
+    sent: int
     held: int
     messages: int
     oldest_s: float
 
 
+class CloudLink(msgspec.Struct):
+    """A thread at home that sends to the cloud or hears from it: whether it reaches MNS, for how long it has or has not,
+    and why it does not."""
+
+    thread: str
+    reachable: bool
+    why: str
+    for_s: float
+
+
+class CloudWorker(msgspec.Struct):
+    """A live cloud worker, as it says itself; `heard_s` is how long ago it was last heard of."""
+
+    name: str
+    processors: list[str]
+    slots: int
+    busy: int
+    engine: str
+    stopping: bool
+    heard_s: float
+    figures: dict[str, float]
+
+
+class Cloud(msgspec.Struct):
+    """The cloud: whether all at home reach its queues (null where no queue worker has said), jobs sent that nobody there is
+    known to have begun, jobs that run there, and the workers that live."""
+
+    url: str
+    prefix: str
+    reachable: bool | None
+    links: list[CloudLink]
+    sent: int
+    running: int
+    workers: list[CloudWorker]
+
+
 class Status(msgspec.Struct):
-    """The state of the system. `counts` holds all that the ledger has counted, by name."""
+    """The state of the system. `counts` holds all that the ledger has counted, by name; `cloud` is null where no MNS is
+    set."""
 
     profile: str
     gateway: str
     servers: list[Server]
     queues: dict[str, Queue]
+    cloud: Cloud | None
     delayed: int
     running: int
     counts: dict[str, int]
@@ -78,7 +119,7 @@ _FILE = {"type": "string", "description": "A file that a page is made of."}
 
 SERVICE = Part(schemas=(Alive, Status), paths={
     "/v1/status": {"get": {
-        "operationId": "status", "summary": "Servers, workers, pins, queues and books (operators)",
+        "operationId": "status", "summary": "Servers, workers, pins, queues, cloud and books (operators)",
         "responses": {"200": parts.json("Status", "The state of the system")}}},
     "/metrics": {"get": {
         "operationId": "metrics", "summary": "Metrics for Prometheus (operators, or the scraper's own token)",

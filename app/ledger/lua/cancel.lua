@@ -9,13 +9,8 @@ if not job[1] or (tenant ~= '' and job[3] ~= tenant) then
   if owner and (tenant == '' or owner == tenant) then return {'gone'} end
   return {'unknown'}
 end
-if job[1] == 'queued' then
-  leave_queue(id, job[2])
-elseif job[1] == 'running' then
-  stop_worker(id)
-else
-  return {'ended', job[1]}
-end
+if job[1] ~= 'queued' and job[1] ~= 'running' then return {'ended', job[1]} end
+leave(id, job[2], job[1])
 finish(id, job[2], 'cancelled', now, 'error', '{"code":"cancelled","detail":"cancelled by the caller","fault":"caller"}')
 if ARGV[4] ~= '' then
   local name = 'idem:' .. job[3] .. ':' .. ARGV[4]

@@ -11,7 +11,8 @@ if not state then return {'refused', 'unknown'} end
 local order = state == 'queued' and job[5] == 'local' and redis.call('ZSCORE', 'waiting:' .. service, id)
 if order then
   if job[4] and tonumber(job[4]) <= now then
-    finish_late(id, service, state, job[6], now)
+    leave_queue(id, service)
+    end_late(id, service, job[6], now)
     return {'refused', redis.call('HGET', 'job:' .. id, 'state')}
   end
   dequeue(service, id)

@@ -5,10 +5,10 @@ local most = tonumber(ARGV[2])
 local again, failed = {}, {}
 for _, id in ipairs(redis.call('ZRANGEBYSCORE', 'leases', '-inf', now, 'LIMIT', 0, ARGV[3])) do
   local key = 'job:' .. id
-  local job = redis.call('HMGET', key, 'service', 'order', 'worker')
+  local job = redis.call('HMGET', key, 'service', 'order', 'worker', 'route', 'owner')
   local lost = redis.call('HINCRBY', key, 'lost', 1)
   redis.call('ZREM', 'leases', id)
-  redis.call('HDEL', key, 'owner')
+  if job[4] == 'cloud' then end_run(id, job[5], job[3]) else redis.call('HDEL', key, 'owner') end
   count('lost_attempts')
   if lost >= most then
     redis.call('ZREM', 'deadlines', id)
@@ -18,6 +18,7 @@ for _, id in ipairs(redis.call('ZRANGEBYSCORE', 'leases', '-inf', now, 'LIMIT', 
   else
     redis.call('HDEL', key, 'started_ms')
     redis.call('HSET', key, 'state', 'queued')
+    if job[4] == 'cloud' then keep_home(id) end
     enqueue(job[1], id, job[2], now)
     again[#again + 1] = id
   end

@@ -5,7 +5,7 @@
 local now = now_ms()
 local id, owner, state = ARGV[2], ARGV[3], ARGV[5]
 local key = 'job:' .. id
-local job = redis.call('HMGET', key, 'state', 'owner', 'attempt', 'service', 'started_ms', 'settled_by')
+local job = redis.call('HMGET', key, 'state', 'owner', 'attempt', 'service', 'started_ms', 'settled_by', 'route')
 if job[6] == owner and job[3] == ARGV[4] and job[1] == state then return 'again' end
 if job[1] ~= 'running' or job[2] ~= owner or job[3] ~= ARGV[4] then
   if job[1] then redis.call('HINCRBY', key, 'stale', 1) end
@@ -14,6 +14,7 @@ if job[1] ~= 'running' or job[2] ~= owner or job[3] ~= ARGV[4] then
 end
 
 leave_worker(id)
+if job[7] == 'cloud' then forget_run(id) end
 local fields = {'settled_by', owner}
 for i, name in ipairs({'result', 'error', 'usage'}) do
   if ARGV[5 + i] ~= '' then
@@ -25,6 +26,7 @@ finish(id, job[4], state, now, unpack(fields))
 if ARGV[9] then
   for i = 10, #ARGV do redis.call('RPUSH', ARGV[9], ARGV[i]) end
 end
+if job[7] == 'cloud' then return 'recorded' end  -- it says nothing of the pace here
 local run_ms = math.max(now - tonumber(job[5]), 1)
 local pace = tonumber(redis.call('HGET', 'pace', job[4]) or run_ms)
 redis.call('HSET', 'pace', job[4], string.format('%.1f', pace + 0.1 * (run_ms - pace)))

@@ -16,7 +16,8 @@ for _ = 1, 100 do
   if not id then break end
   local job = redis.call('HMGET', 'job:' .. id, 'deadline_ms', 'attempt')
   if job[1] and tonumber(job[1]) <= now then
-    finish_late(id, service, 'queued', job[2], now)
+    leave_queue(id, service)
+    end_late(id, service, job[2], now)
   else
     withdraw(id, service)
     begin(id, service, first[2], now)

@@ -1,6 +1,6 @@
--- How jobs begin and end.
+-- How jobs end.
 
-local COPIED = {'result', 'error', 'usage', 'server', 'processor', 'worker'}  -- from a leader to its followers
+local COPIED = {'result', 'error', 'usage', 'route', 'server', 'processor', 'worker'}  -- from a leader to its followers
 
 -- How many characters the job's last attempt has said, or nil where it has said nothing, or too long ago.
 local function said_by(id)
@@ -94,6 +94,12 @@ local function leave_queue(id, service)
   redis.call('ZREM', 'deadlines', id)
 end
 
+-- Of what belongs to a job's run in the cloud, nothing counts any more.
+local function forget_run(id)
+  redis.call('HDEL', 'job:' .. id, 'owner', 'ticket')
+  redis.call('DEL', 'unsaid:' .. id, 'parts:' .. id)
+end
+
 local function leave_worker(id)
   redis.call('ZREM', 'leases', id)
   redis.call('ZREM', 'deadlines', id)
@@ -107,34 +113,11 @@ local function stop_worker(id)
   leave_worker(id)
 end
 
--- End a live job whose deadline has passed: never started = expired, else cancelled.
-local function finish_late(id, service, state, attempt, now)
-  if state == 'running' then stop_worker(id) else leave_queue(id, service) end
+-- End a job whose deadline has passed, and which has left where it was: never started = expired, else cancelled.
+local function end_late(id, service, attempt, now)
   local started = attempt ~= '0'
   finish(id, service, started and 'cancelled' or 'expired', now, 'error', cjson.encode({code = 'deadline-passed',
     fault = 'caller', detail = started and 'the deadline passed while the job was being worked on'
       or 'the deadline passed before a worker was free'}))
   top_up(service, now)
-end
-
--- The next attempt at a waiting job begins, under a lease. Called by claim and take, which have the same
--- ARGV[3..8]: owner, lease ms, worker, server, processor, decision.
-local function begin(id, service, order, now)
-  local key = 'job:' .. id
-  local attempt = redis.call('HINCRBY', key, 'attempt', 1)
-  if attempt > 1 then redis.call('DEL', 'said:' .. id) end
-  redis.call('HSET', key, 'state', 'running', 'owner', ARGV[3], 'worker', ARGV[5], 'server', ARGV[6], 'processor', ARGV[7],
-    'decision', ARGV[8], 'started_ms', whole(now))
-  redis.call('ZADD', 'leases', now + tonumber(ARGV[4]), id)
-  advance(service, order)
-  local job = redis.call('HMGET', key, 'own', 'tenant')
-  if job[1] then tell(job[2], id, 'started', service, attempt) end
-end
-
--- What a worker gets with a job that is now its own.
-local function claimed(id)
-  local got = redis.call('HMGET', 'job:' .. id, 'attempt', 'errors', 'task', 'tenant', 'input', 'created_ms', 'deadline_ms',
-    'trace', 'lane', 'fingerprint')
-  return {'claimed', id, got[1], got[2] or '0', got[3], got[4], got[5] or '{}', got[6], got[7] or '', got[8] or '', got[9],
-    got[10] or ''}
 end

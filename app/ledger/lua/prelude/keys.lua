@@ -9,7 +9,9 @@
 --   delayed             ZSET    queued jobs that may not run yet, by the time they may
 --   held                ZSET    queued jobs that wait for another: for their turn in a line, or for the answer of a job that
 --                               asks the same; by the time they were accepted
---   leases              ZSET    every running job, by the end of its lease
+--   cloud               ZSET    queued jobs that were sent to the cloud and are not begun there, by the time they come
+--                               home
+--   leases              ZSET    every running job, here or in the cloud, by the end of its lease
 --   deadlines           ZSET    live jobs with a deadline, by the deadline
 --   finished            ZSET    every ended job that is still kept, by the time it ended
 --   flows:<service>     ZSET    <tenant>:<lane>, by the order of the last job accepted of them
@@ -27,6 +29,13 @@
 --   windows, slots      HASH    service -> wake-ups to keep in its queue; slots of its live workers
 --   pace                HASH    service -> smoothed run time in ms
 --   taken:<owner>       STRING  id of the job that a take gave this owner, for a call that is repeated
+--   sent:<ticket>       LIST    ids of the jobs that a send sent, and recalled:<call> of those that a recall brought home,
+--                               for a call that is repeated
+--   void                STREAM  tickets and runs in the cloud that count no more: id, void, worker ('' for a ticket that
+--                               nobody is known to have used); an entry goes when the cloud has been told
+--   unsaid:<id>         HASH    what a run in the cloud said, where what comes before it has not arrived: start -> end,
+--                               voice, text
+--   parts:<id>          HASH    the parts of a run's end that have arrived: number -> text
 --   announcements       STREAM  the end of each job, for those who wait for it
 --   events:<tenant>     STREAM  what happens to the tenant's own jobs: id, event, service, attempt
 --   hooks               STREAM  the end of each job that has a webhook: id, tenant, state

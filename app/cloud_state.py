@@ -1,0 +1,56 @@
+"""How the cloud stands, for operators and for metrics: whether its queues are reached, what is out there, and who works."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import redis
+
+from app.cloud_registry import CloudLink, CloudRegistry, CloudWorker
+from app.job import Route
+from app.ledger.scripts import unavailable
+from app.settings import Settings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cloud:
+    """The cloud at one moment."""
+
+    url: str
+    prefix: str  # of the queues' names
+    links: list[CloudLink]  # of the threads at home that live
+    sent: int  # jobs that no cloud worker has begun yet, as far as is known
+    running: int  # jobs that a cloud worker runs
+    workers: list[CloudWorker]
+
+    @property
+    def reachable(self) -> bool | None:
+        """Whether all threads at home reach the queues; None where none has said so."""
+        return all(link.reachable for link in self.links) if self.links else None
+
+    def public(self) -> Mapping[str, Any]:
+        """Return it as `/v1/status` has it."""
+        return {
+            "url": self.url, "prefix": self.prefix, "reachable": self.reachable,
+            "links": [{"thread": link.who, "reachable": link.reachable, "why": link.why,
+                       "for_s": round((link.said_ms - link.since_ms) / 1000, 3)} for link in self.links],
+            "sent": self.sent, "running": self.running,
+            "workers": [{"name": worker.name, "processors": worker.processor.split(",") if worker.processor else [],
+                         "slots": worker.slots, "busy": worker.busy, "engine": worker.engine, "stopping": worker.stopping,
+                         "heard_s": worker.heard_s, "figures": worker.figures} for worker in self.workers]}
+
+
+def read(client: redis.Redis, settings: Settings) -> Cloud | None:
+    """Return how the cloud stands; None where there is none. Raises `StoreUnavailable`."""
+    if not settings.mns_url:
+        return None
+    try:
+        with client.pipeline(transaction=False) as pipeline:
+            pipeline.zcard("cloud")
+            pipeline.sort("leases", by="nosort", get="job:*->route")
+            sent, routes = pipeline.execute()
+    except (redis.exceptions.RedisError, OSError) as exc:
+        raise unavailable(exc) from exc
+    registry = CloudRegistry(client)
+    return Cloud(url=settings.mns_url, prefix=settings.mns_prefix, links=registry.links(), sent=sent,
+                 running=routes.count(Route.CLOUD.value.encode()), workers=registry.workers())

@@ -1,0 +1,202 @@
+"""`celery -A workers cloud ...`: send jobs to the cloud, have them back, and see how it stands, for operators."""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import click
+import msgspec
+import redis
+
+from app import cloud_state
+from app.errors import JobUnknown, TandemError
+from app.job import Job, Route, Service, State, model_part
+from app.ledger import CloudLedger, Ledger
+from app.settings import Settings
+from app.store import open_redis
+from ops.operator_command import with_settings
+from routing.cloud import broker
+
+if TYPE_CHECKING:
+    from routing.cloud.sending import Sent
+
+_DECISION = msgspec.json.encode({"rule": "by-hand", "detail": "an operator sent it to the cloud"})
+_WIDTH = 10  # of the names in front of what is shown
+_PEEKED = 16  # messages that MNS shows of a queue at most
+
+#: What the ledger counts of the cloud, as operators read it.
+_COUNTS = {"sent": "sent", "came_home": "came home", "stale": "late answers refused"}
+
+
+class CloudError(TandemError):
+    """What was asked for cannot be done."""
+
+
+@click.group(name="cloud")
+def cloud() -> None:
+    """Jobs in the cloud: send, recall, status."""
+
+
+@cloud.command("send")
+@click.argument("job_id", metavar="JOB", required=False)
+@click.option("--waiting", type=click.IntRange(min=1), metavar="N", help="Those N that would wait longest here.")
+@with_settings
+def send(settings: Settings, job_id: str | None, waiting: int | None) -> None:
+    """Send a waiting job of the model service, or several. Of a job of the chat service, the model's part is sent."""
+    if (job_id is None) == (waiting is None):
+        raise click.UsageError("name a job, or say --waiting N")
+    from routing.cloud.post import Post  # with Alibaba's SDK, which the other commands need not load
+    from routing.cloud.sending import Sender, Sent
+
+    _check_set(settings)
+    client = open_redis(settings)
+    with Post(settings) as post:
+        sender = Sender(CloudLedger(client, settings), post, settings)
+        if job_id is not None:
+            job_id = _sendable(Ledger(client, settings), job_id)
+            sent = sender.send_job(job_id, decision=_DECISION)
+            if not isinstance(sent, Sent):
+                raise CloudError(_why_not(client, settings, job_id))
+        else:
+            assert waiting is not None, "one of the two was given"
+            sent = sender.send_waiting(waiting, decision=_DECISION)
+    _show_sent(settings, sent)
+
+
+def _show_sent(settings: Settings, sent: "Sent") -> None:
+    """Show what became of the jobs. Raises `CloudError` where not all were sent."""
+    for job_id in sent.sent:
+        click.echo(f"sent: {job_id}")
+    for job_id in sent.perhaps:
+        click.echo(f"perhaps sent: {job_id}; it comes home in {settings.cloud_wait_s:g} s if no cloud worker begins it")
+    kept = [f"job {job_id} stays here: {why}" for job_id, why in sent.kept.items()]
+    if kept and not sent.sent and not sent.failure:
+        raise CloudError("\n".join(kept))
+    for line in kept:
+        click.echo(line)
+    if sent.failure:
+        fact = "nobody can say whether MNS took it" if sent.perhaps else "MNS did not take it"
+        raise CloudError(f"{fact}: {sent.failure}")
+    if not sent.sent:
+        click.echo("no job waits")
+
+
+def _sendable(ledger: Ledger, job_id: str) -> str:
+    """Return the id of the job to send where an operator names this one. Raises `CloudError`, `JobUnknown` or `JobGone`."""
+    job = ledger.read(job_id)
+    if job.service is Service.MODEL:
+        return job_id
+    if job.service is not Service.CHAT:
+        raise CloudError(f"job {job_id} is of the service {job.service}; only the model's jobs can run in the cloud")
+    part = model_part(job_id)
+    try:
+        ledger.read(part)
+    except JobUnknown as exc:
+        raise CloudError(f"chat job {job_id} is {job.state} and has not asked the model; there is nothing to send") from exc
+    return part
+
+
+def _why_not(client: redis.Redis, settings: Settings, job_id: str) -> str:
+    """Say why a job cannot be sent."""
+    job = Ledger(client, settings).read(job_id)
+    if job.state.terminal:
+        return f"job {job_id} is {job.state}; only jobs that wait can be sent"
+    if job.state is State.RUNNING:
+        return f"job {job_id} runs on {job.worker}; only jobs that wait can be sent"
+    if job.route is Route.CLOUD:
+        return f"job {job_id} was sent to the cloud already"
+    if client.zscore("held", job_id) is not None:
+        return f"job {job_id} is held for another: for its turn in a line, or for the answer to the same request"
+    if client.zscore("delayed", job_id) is not None:
+        return f"job {job_id} waits for the time of its next attempt; send it then"
+    return f"job {job_id} moved while it was looked at; try again"
+
+
+@cloud.command("recall")
+@click.argument("job_ids", metavar="[JOB]...", nargs=-1)
+@click.option("--all", "whole", is_flag=True, help="All that no cloud worker has begun.")
+@with_settings
+def recall(settings: Settings, job_ids: tuple[str, ...], whole: bool) -> None:
+    """Have jobs back that were sent and that no cloud worker has begun, as far as is known here."""
+    if bool(job_ids) == whole:
+        raise click.UsageError("name jobs, or say --all")
+    client = open_redis(settings)
+    ledger, home = CloudLedger(client, settings), Ledger(client, settings)
+    if whole:
+        back = ledger.recall(most=home.census().cloud)
+    else:
+        named = [_part_of(home, job_id) for job_id in job_ids]
+        back = ledger.recall(job_ids=named)
+        for job_id in named:
+            if job_id not in back:
+                click.echo(f"not recalled: {_why_not_back(home.read(job_id))}", err=True)
+    for job_id in back:
+        click.echo(f"came home: {job_id}")
+    if whole and not back:
+        click.echo("no job is out there that has not begun")
+    if not whole and len(back) < len(job_ids):
+        raise CloudError(f"{len(job_ids) - len(back)} of {len(job_ids)} did not come home")
+
+
+def _part_of(ledger: Ledger, job_id: str) -> str:
+    """Return the id of the job itself, or of the model's part of a chat job. Raises `JobUnknown` or `JobGone`."""
+    return model_part(job_id) if ledger.read(job_id).service is Service.CHAT else job_id
+
+
+def _why_not_back(job: Job) -> str:
+    if job.route is not Route.CLOUD:
+        return f"job {job.id} is {job.state}, and not in the cloud"
+    if job.state is State.RUNNING:
+        return f"job {job.id} runs on {job.worker} in the cloud; cancel it, or wait for its end"
+    return f"job {job.id} is {job.state}"
+
+
+@cloud.command("status")
+@with_settings
+def status(settings: Settings) -> None:
+    """Show whether the queues are reached, what is in the cloud, who works there, and what was counted."""
+    _check_set(settings)
+    client = open_redis(settings)
+    found, counts = cloud_state.read(client, settings), Ledger(client, settings).census().counts
+    assert found is not None, "MNS is set"
+    _show("queues", f"{found.url}, names begin with {found.prefix}")
+    for line in _look(settings):
+        _show("from here", line)
+    for link in found.links:
+        _show("at home", f"{link.who}: {'reaches them' if link.reachable else f'does not reach them: {link.why}'}")
+    if not found.links:
+        _show("at home", "no queue worker says whether it reaches them; none lives, or none has mns_url set")
+    _show("sent", f"{found.sent} not begun, as far as is known here")
+    _show("running", str(found.running))
+    for worker in found.workers:
+        _show("worker", f"{worker.name}  {worker.busy} of {worker.slots} slots busy  engine {worker.engine}  "
+                        f"{worker.processor or 'not pinned'}  heard of {worker.heard_s:.1f} s ago"
+                        f"{'  stopping' if worker.stopping else ''}")
+    if not found.workers:
+        _show("worker", "none lives")
+    _show("counted", ", ".join(f"{text} {counts.get(name, 0)}" for name, text in _COUNTS.items()))
+
+
+def _look(settings: Settings) -> Iterator[str]:
+    """Say whether the queues are reached from here, and what was put aside there."""
+    from routing.cloud.post import ERRORS
+
+    try:
+        with broker.connected(settings) as connection:
+            channel = connection.channel()
+            yield "they are reached"
+            for queue in (broker.jobs_queue(settings), broker.results_queue(settings)):
+                dead = broker.dead_queue(queue)
+                if found := channel.peek(dead):
+                    yield f"{found}{' or more' if found >= _PEEKED else ''} messages were put aside in {dead}"
+    except ERRORS as exc:
+        yield f"they are not reached: {exc}"
+
+
+def _show(name: str, text: str) -> None:
+    click.echo(f"{name:{_WIDTH}} {text}")
+
+
+def _check_set(settings: Settings) -> None:
+    if not settings.mns_url:
+        raise CloudError("there is no cloud: set mns_url (TANDEM_MNS_URL) and, unless the keys are in the environment, "
+                         "mns_credentials; or give the topology a [cloud] table and run `make up`")
