@@ -7,6 +7,7 @@ import requests
 
 from ops.sandbox import Sandbox
 from ops.waiting import wait_until
+from tests.operating import operate
 
 TERMINAL = ("succeeded", "failed", "cancelled", "expired")
 
@@ -26,9 +27,9 @@ class Caller:
     def fresh(cls, stack: Sandbox, role: str = "user") -> "Caller":
         """Return a caller with an account of its own."""
         name = f"u{uuid.uuid4().hex[:12]}"
-        added = stack.celery("users", "add", name, "--role", role)
+        added = operate(stack, "users", "add", name, "--role", role)
         assert added.returncode == 0, added.stderr
-        key = stack.celery("keys", "add", name)
+        key = operate(stack, "keys", "add", name)
         assert key.returncode == 0, key.stderr
         one = cls(stack.report()["entry"], key.stdout.strip())
         one.username = name

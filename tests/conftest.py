@@ -22,6 +22,7 @@ from tests import browser as chromium
 from tests.browser import Visit
 from tests.caller import Caller
 from tests.chat_page import PASSWORD, Reader
+from tests.operating import operate
 
 
 def redis_programs() -> list[str]:
@@ -117,7 +118,7 @@ def browser() -> Iterator[Browser]:
 def reader(stack: Sandbox) -> Iterator[Reader]:
     """An account."""
     name = f"reader-{uuid.uuid4().hex[:8]}"
-    added = stack.celery("users", "add", name, "--password-stdin", stdin=PASSWORD)
+    added = operate(stack, "users", "add", name, "--password-stdin", stdin=PASSWORD)
     assert added.returncode == 0, added.stderr
     entry = stack.report()["entry"]
     with Caller(entry) as anyone:

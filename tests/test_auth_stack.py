@@ -13,6 +13,7 @@ from app.settings import Settings
 from ops.sandbox import Sandbox
 from ops.waiting import wait_until
 from tests.caller import Caller
+from tests.operating import operate
 
 PASSWORD = f"correct-{uuid.uuid4().hex}"
 NAME = f"auth-{uuid.uuid4().hex[:8]}"
@@ -23,7 +24,7 @@ AT_ONCE_S = 2  # less than a gateway believes a token unheard
 @pytest.fixture(scope="module", autouse=True)
 def account(stack: Sandbox) -> None:
     """An account of the name and password above."""
-    added = stack.celery("users", "add", NAME, "--password-stdin", stdin=f"{PASSWORD}\n")
+    added = operate(stack, "users", "add", NAME, "--password-stdin", stdin=f"{PASSWORD}\n")
     assert added.returncode == 0, added.stderr
 
 
@@ -54,7 +55,7 @@ def test_failures_at_both_gateways_are_counted_together_for_known_and_unknown_na
         stack: Sandbox, gateways: list[Caller], known: bool) -> None:
     name = f"guessed-{uuid.uuid4().hex[:8]}"
     if known:
-        assert stack.celery("users", "add", name).returncode == 0
+        assert operate(stack, "users", "add", name).returncode == 0
     most = Settings().login_attempts
 
     answers = [log_in(gateways[number % 2], name, "wrong") for number in range(most + 2)]

@@ -10,6 +10,7 @@ import pytest
 from ops.sandbox import Sandbox
 from ops.waiting import wait_until
 from tests.caller import Caller
+from tests.operating import operate
 
 HELLO: Any = [{"role": "user", "content": "hello there world"}]
 
@@ -104,7 +105,7 @@ def cancelled(caller: Caller, count: int) -> None:
 
 def test_a_tenant_beyond_its_limit_gets_the_clients_rate_limit_error_with_the_headers(
         sdk: openai.OpenAI, stack: Sandbox, stranger: Caller) -> None:
-    assert stack.celery("limits", "set", stranger.username, "--requests-per-minute", "1").returncode == 0
+    assert operate(stack, "limits", "set", stranger.username, "--requests-per-minute", "1").returncode == 0
     sdk.chat.completions.create(model="default", messages=HELLO)
     with pytest.raises(openai.RateLimitError) as refused:
         sdk.chat.completions.create(model="default", messages=HELLO)

@@ -19,7 +19,7 @@ from workers.engine.runner import Prompt
 TOLERANCE = {"float32": 5e-4, "bfloat16": 1.0}
 TEXTS = ("The capital of France is", "2 + 2 =", "Hello",
          "The three most important things to know about rivers, mountains and the weather are, in this order, that")
-TOKENS = 16
+TOKENS = 8
 
 Demo = tuple[str, Any, list[list[int]]]
 

@@ -1,5 +1,5 @@
 """Accounts and API keys, as operators make and end them with `celery -A workers users ...` and `keys ...`, and as the
-gateway then sees them."""
+gateway then sees them. One life of an account and one of a key go through processes, as do two refusals."""
 
 import re
 import uuid
@@ -10,6 +10,7 @@ import pytest
 from ops.sandbox import Sandbox
 from ops.waiting import wait_until
 from tests.caller import Caller
+from tests.operating import operate
 
 PASSWORD = "long enough"
 SOON_S = 2  # less than a gateway believes a key unheard
@@ -38,6 +39,13 @@ def nobody(stack: Sandbox) -> Iterator[Caller]:
 
 def run(stack: Sandbox, *arguments: str, stdin: str = "") -> str:
     """Run a command that must succeed, and return what it printed."""
+    done = operate(stack, *arguments, stdin=stdin)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def run_process(stack: Sandbox, *arguments: str, stdin: str = "") -> str:
+    """The same, with a process of its own."""
     done = stack.celery(*arguments, stdin=stdin)
     assert done.returncode == 0, done.stderr
     return done.stdout
@@ -53,18 +61,18 @@ def logs_in(nobody: Caller, name: str, password: str) -> bool:
 
 
 def test_an_account_lives_from_add_through_a_new_password_to_remove(stack: Sandbox, nobody: Caller, name: str) -> None:
-    added = run(stack, "users", "add", name)
+    added = run_process(stack, "users", "add", name)
     (first,) = re.findall(r"^password: (\S{16,})$", added, re.MULTILINE)
     assert f"added {name} (user), id " in added
     assert re.search(rf"^{re.escape(name)} +user +[0-9a-f-]{{36}}$", run(stack, "users", "list"), re.MULTILINE)
     assert logs_in(nobody, name, first)
 
-    assert run(stack, "users", "password", name, "--password-stdin", stdin=f"{PASSWORD}\n") == (
+    assert run_process(stack, "users", "password", name, "--password-stdin", stdin=f"{PASSWORD}\n") == (
         f"changed the password of {name}\n")
     assert not logs_in(nobody, name, first)
     assert logs_in(nobody, name, PASSWORD)
 
-    assert run(stack, "users", "remove", name) == f"removed {name}\n"
+    assert run_process(stack, "users", "remove", name) == f"removed {name}\n"
     assert not logs_in(nobody, name, PASSWORD)
     assert name not in run(stack, "users", "list")
 
@@ -103,17 +111,29 @@ def test_a_name_that_was_removed_and_added_again_is_another_account(stack: Sandb
     ("keys add NEW", "", 1, "there is no account 'NEW'; `users list` shows them"),
     ("keys revoke NEW", "", 1, "there is no key 'NEW'; `keys list` shows them")], ids=range(17))
 def test_a_command_that_cannot_be_done_says_why_and_changes_nothing(
-        stack: Sandbox, nobody: Caller, name: str, taken: str, arguments: str, stdin: str, code: int, words: str) -> None:
+        stack: Sandbox, name: str, taken: str, arguments: str, stdin: str, code: int, words: str) -> None:
     named = {"NEW": name, "TAKEN": taken, "LONG": "a" * 101}
     client = stack.client()
     before = client.smembers("accounts"), client.hgetall("apikeys"), client.hgetall(f"account:{taken}")
 
-    done = stack.celery(*(named.get(word, word) for word in arguments.split()), stdin=stdin)
+    done = operate(stack, *(named.get(word, word) for word in arguments.split()), stdin=stdin)
 
     assert (done.returncode, done.stdout) == (code, "")
     assert words.replace("NEW", name).replace("TAKEN", taken) in " ".join(done.stderr.split())
     assert "Traceback" not in done.stderr
     assert (client.smembers("accounts"), client.hgetall("apikeys"), client.hgetall(f"account:{taken}")) == before
+
+
+@pytest.mark.parametrize(("role", "code", "words"), [
+    ("user", 1, "Error: the username 'TAKEN' is taken"),
+    ("god", 2, "'god' is not one of 'user', 'operator'")])
+def test_the_process_of_a_command_that_cannot_be_done_ends_with_a_code_and_a_line(
+        stack: Sandbox, taken: str, role: str, code: int, words: str) -> None:
+    done = stack.celery("users", "add", taken, "--role", role)
+
+    assert (done.returncode, done.stdout) == (code, "")
+    assert words.replace("TAKEN", taken) in " ".join(done.stderr.split())
+    assert "Traceback" not in done.stderr
 
 
 def test_a_disabled_account_is_let_in_nowhere_until_it_is_enabled(stack: Sandbox, nobody: Caller, name: str) -> None:
@@ -165,7 +185,7 @@ def test_a_key_acts_for_its_account_until_it_is_revoked(stack: Sandbox, nobody: 
     with Caller(nobody.address, key) as caller, Caller(nobody.address, other) as same:
         job = caller.submit("hello", headers={"Prefer": "wait=30"})
         assert same.job(job["id"]) == job, "keys of one account see the same jobs"
-        assert run(stack, "keys", "revoke", key_id) == f"revoked {key_id}\n"
+        assert run_process(stack, "keys", "revoke", key_id) == f"revoked {key_id}\n"
         assert key_id not in run(stack, "keys", "list", taken)
 
         wait_until(lambda: caller.call("GET", f"/v1/jobs/{job['id']}").status_code == 401, timeout_s=SOON_S,
@@ -176,7 +196,7 @@ def test_a_key_acts_for_its_account_until_it_is_revoked(stack: Sandbox, nobody: 
 
 
 def test_a_key_that_no_gateway_saw_yet_is_refused_at_once_when_it_is_revoked(stack: Sandbox, taken: str) -> None:
-    added = stack.celery("keys", "add", taken)
+    added = operate(stack, "keys", "add", taken)
     (key_id,) = re.findall(r"^key (\w+) ", added.stderr)
     run(stack, "keys", "revoke", key_id)
 

@@ -69,8 +69,8 @@ def gateway_is_back(stack: Sandbox, gone: psutil.Process) -> None:
         try:
             return (not gone.is_running() and master(stack, "server-1").pid != gone.pid
                     and requests.get(stack.report()["gateways"]["server-1"] + "/readyz", timeout=5).status_code == 200)
-        except (requests.ConnectionError, ValueError, psutil.NoSuchProcess):
-            return False
+        except (requests.ConnectionError, requests.Timeout, ValueError, psutil.NoSuchProcess):
+            return False  # its port takes connections before there is a process that answers
 
     wait_until(back, timeout_s=60, what="the gateway of server-1 to be back", every_s=0.2)
 

@@ -13,6 +13,7 @@ import requests
 from app.settings import Settings
 from ops.sandbox import Sandbox
 from tests.caller import Caller
+from tests.operating import operate
 
 PASSWORD = f"correct-{uuid.uuid4().hex}"
 WRONG = f"wrong-{uuid.uuid4().hex}"
@@ -22,7 +23,7 @@ NAME = f"login-{uuid.uuid4().hex[:8]}"
 @pytest.fixture(scope="module", autouse=True)
 def account(stack: Sandbox) -> None:
     """An account of the name and password above."""
-    added = stack.celery("users", "add", NAME, "--password-stdin", stdin=f"{PASSWORD}\n")
+    added = operate(stack, "users", "add", NAME, "--password-stdin", stdin=f"{PASSWORD}\n")
     assert added.returncode == 0, added.stderr
 
 

@@ -15,6 +15,7 @@ from app.settings import Settings
 from ops.sandbox import Sandbox
 from ops.waiting import wait_until
 from tests.caller import Caller
+from tests.operating import operate
 
 DEEP = 100_000  # levels of nesting; the parser gives up long before
 MOST = Settings().max_body_bytes
@@ -27,9 +28,9 @@ def books(stack: Sandbox) -> Iterator[None]:
     client = stack.client()
     wait_until(lambda: not client.zcard("leases") and not any(client.zcard(f"waiting:{name}") for name in (
         "auth", "model", "chat", "cache", "queue")), timeout_s=60, what="the jobs of other tests to end")
-    before = stack.celery("audit")
+    before = operate(stack, "audit")
     yield
-    after = stack.celery("audit")
+    after = operate(stack, "audit")
     assert (after.returncode, after.stdout) == (0, before.stdout)
 
 

@@ -10,14 +10,15 @@ from app.settings import Settings
 from ops.sandbox import Sandbox
 from tests.caller import Caller
 from tests.gateway import Gateway
+from tests.operating import operate
 
 
 @pytest.fixture
 def limited(stack: Sandbox) -> Iterator[Caller]:
     """A fresh account that may submit two jobs a minute, for a thousand tokens, and have one of them in flight."""
     with Caller.fresh(stack) as one:
-        done = stack.celery("limits", "set", one.username, "--requests-per-minute", "2", "--tokens-per-minute", "1000",
-                            "--jobs-in-flight", "1")
+        done = operate(stack, "limits", "set", one.username, "--requests-per-minute", "2", "--tokens-per-minute", "1000",
+                       "--jobs-in-flight", "1")
         assert done.returncode == 0, done.stderr
         yield one
 
@@ -80,7 +81,7 @@ def test_reading_costs_nothing_and_a_refusal_writes_nothing(stack: Sandbox, limi
     (["--weight", "0"], "neither `default` nor a number"), (["--jobs-in-flight", "x"], "neither `default` nor a number"),
     ([], "say what to set")])
 def test_what_makes_no_limit_is_refused_in_a_line(stack: Sandbox, options: list[str], says: str) -> None:
-    done = stack.celery("limits", "set", "demo", *options)
+    done = operate(stack, "limits", "set", "demo", *options)
 
     assert done.returncode != 0
     assert says in done.stderr
@@ -92,4 +93,4 @@ def test_an_operator_sees_an_accounts_limits_and_where_they_come_from(stack: San
 
     assert any(line.split()[:3] == ["requests_per_minute", "2", "own"] for line in shown.splitlines())
     assert any(line.split()[:3] == ["weight", "1", "default"] for line in shown.splitlines())
-    assert stack.celery("limits", "show", "nobody-of-that-name").returncode != 0
+    assert operate(stack, "limits", "show", "nobody-of-that-name").returncode != 0

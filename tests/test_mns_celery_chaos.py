@@ -8,6 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -50,16 +51,26 @@ def _send(place: Place) -> list[str]:
                 for number in range(_JOBS)]
 
 
-def _wait_settled(places: list[Place], count: int) -> None:
+def _wait_settled(counts: list[tuple[Place, int]]) -> None:
     """Wait until so many settlements are written down in each place."""
-    wait_until(lambda: all(len(place.ledger.settlements()) >= count for place in places), timeout_s=120,
-               what=f"{count} jobs in each place to be settled")
+    wait_until(lambda: all(len(place.ledger.settlements()) >= count for place, count in counts), timeout_s=120,
+               what=f"{[count for _, count in counts]} jobs to be settled in each place")
 
 
 def _doomed_run(place: Place) -> Run | None:
     """A long job in which the doomed worker is just now, if there is one."""
     return next((run for run in place.ledger.runs() if run.worker.startswith("doomed") and run.ended_s is None
                  and time.time() - run.began_s > 5 * _SHORT_S), None)
+
+
+def _catch(place: Place, sent: list[str]) -> Run:
+    """Wait for the doomed worker to be in a long job. Where the others have done all of those, send more."""
+    for _ in range(20):
+        with suppress(TimeoutError):
+            return wait_until(lambda: _doomed_run(place), timeout_s=3, what="a long job to run", every_s=0.01)
+        with place.sender() as app:
+            sent += [app.send_task("job", kwargs={"seconds": _LONG_S}).id for _ in range(4)]
+    raise TimeoutError("the doomed worker took none of 80 long jobs")
 
 
 def test_each_job_is_settled_once_and_each_message_accounted_for(server: ServerProcess, tmp_path: Path) -> None:
@@ -75,17 +86,16 @@ def test_each_job_is_settled_once_and_each_message_accounted_for(server: ServerP
         _go_wrong(server)
         with ThreadPoolExecutor() as senders:
             jobs = dict(zip(POOLS, senders.map(_send, places.values()), strict=True))
-        _wait_settled([*places.values()], _JOBS // 4)
+        _wait_settled([(place, _JOBS // 4) for place in places.values()])
         server.kill()
         server.start()
         _go_wrong(server)
         cut_short: dict[str, Run] = {}
         for pool, place in places.items():
-            cut_short[pool] = wait_until(lambda place=place: _doomed_run(place), timeout_s=60, what="a long job to run",
-                                         every_s=0.01)
+            cut_short[pool] = _catch(place, jobs[pool])
             doomed[pool].kill()
             workers.append(place.worker("fresh", pool=pool))
-        _wait_settled([*places.values()], _JOBS)
+        _wait_settled([(place, len(jobs[pool])) for pool, place in places.items()])
         assert all(rule["hits"] for rule in server.ask("GET", "/faults")), "everything went wrong that was to"
         server.ask("DELETE", "/faults")
         remaining = [worker for worker in workers if worker not in doomed.values()]
