@@ -118,6 +118,38 @@ def test_short_jobs_leave_nothing_behind_in_the_workers_view(app: Celery, caller
                what="the workers to list no job any more")
 
 
+def queues_of(app: Celery) -> dict[str, set[str]]:
+    """The queues that each worker consumes."""
+    return {node: {queue["name"] for queue in queues}
+            for node, queues in app.control.inspect(timeout=5).active_queues().items()}
+
+
+def test_a_worker_that_is_told_to_consume_anothers_queue_runs_none_of_its_jobs_and_gives_it_up(
+        stack: Sandbox, app: Celery, caller: Caller) -> None:
+    app.control.add_consumer("model", destination=["cache@server-1", "auth@server-2"])
+    wait_until(lambda: "model" in queues_of(app)["cache@server-1"], timeout_s=10, what="the wrong worker to consume")
+    jobs: list[str] = []
+
+    def given_up() -> bool:
+        jobs.extend(caller.submit("here")["id"] for _ in range(4))
+        return all(own == {node.partition("@")[0]} for node, own in queues_of(app).items())
+
+    wait_until(given_up, timeout_s=30, what="the wrong workers to give the queue up")
+    for job_id in jobs:
+        job = caller.ended(job_id)
+        assert (job["state"], job["attempt"], job["processor"] in ("P2", "P7")) == ("succeeded", 1, True)
+
+
+def test_a_worker_that_an_operator_paused_says_so_until_it_goes_on(stack: Sandbox, app: Celery) -> None:
+    def paused() -> bytes:
+        return bytes(stack.client().hget("worker:cache@server-2", "paused"))
+
+    app.control.cancel_consumer("cache", destination=["cache@server-2"])
+    wait_until(lambda: paused() == b"cache", timeout_s=10, what="the worker to say that it is paused")
+    app.control.add_consumer("cache", destination=["cache@server-2"])
+    wait_until(lambda: paused() == b"", timeout_s=10, what="the worker to say that it goes on")
+
+
 def test_celery_result_prints_the_jobs_result(stack: Sandbox, caller: Caller) -> None:
     job = caller.ended(caller.submit("a b")["id"])
     done = stack.celery("result", job["id"])

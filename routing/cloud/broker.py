@@ -12,7 +12,7 @@ RUN_TASK = "cloud.run"  # home -> cloud: an errand
 REPORT_TASK = "cloud.report"  # cloud -> home: a report
 STOP_TASK = "cloud.stop"  # home -> one cloud worker: tickets that are void
 
-_LONGEST_LEASE_S = 3 * 3600.0  # a job that runs longer than this in the cloud is given up
+LONGEST_LEASE_S = 3 * 3600.0  # a job that runs longer than this in the cloud is given up
 _WAIT_S = 20  # of a long poll
 _MOST_RECEIVES = 20  # times that a message is taken before it is put aside: it may be what kills its taker. Each worker
 # that stops and gives it back counts, too, and a job whose run its worker did not survive comes home before long
@@ -42,7 +42,7 @@ def transport_options(settings: Settings) -> dict[str, Any]:
     """Return kombu's options for the transport `routing.mns`."""
     return {
         "visibility_timeout": settings.mns_visibility_s, "wait_time_seconds": _WAIT_S,
-        "max_lease_seconds": _LONGEST_LEASE_S, "max_receives": _MOST_RECEIVES,
+        "max_lease_seconds": LONGEST_LEASE_S, "max_receives": _MOST_RECEIVES,
         "create_missing": settings.mns_create_queues, "credentials_file": settings.mns_credentials or None,
         "store": settings.cloud_store or None,
     }

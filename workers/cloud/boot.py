@@ -35,9 +35,9 @@ def node() -> CloudNode:
 
 
 def lease_lost(lost: LostLease) -> None:
-    """The transport found that a message is no longer ours."""
+    """The transport found that a message is no longer ours; it says so itself."""
     for run in _node.lose(lost.message_id) if _node else ():
-        logs.event("run_lost_lease", level=logging.WARNING, job=run.errand.job, run=run.short)
+        logs.event("run_too_long", level=logging.WARNING, job=run.errand.job, run=run.short, why=run.why)
 
 
 def _is_ours(app: Any) -> bool:

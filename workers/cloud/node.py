@@ -1,7 +1,9 @@
 """What a cloud worker's process holds: its engine, its runs, what it knows to be void, and its courier.
 
 A ticket is run once at a time here, however often MNS delivers it. A run is stopped, between two tokens, when home says
-that it is void, when its message may have gone to another worker, and when the worker has no more time to finish it.
+that it is void, when it takes longer than any job may, and when the worker has no more time to finish it. That its message
+may have gone to another worker, as in an outage of MNS, does not stop it: home takes the word of the first run that it
+heard of, and calls the other void.
 """
 
 import secrets
@@ -12,6 +14,7 @@ from dataclasses import dataclass, field
 
 from app.settings import Settings
 from routing.cloud import words
+from routing.cloud.broker import LONGEST_LEASE_S
 from routing.cloud.post import Post
 from workers.cloud.courier import Courier, Posting
 from workers.cloud.speaker import Speaker
@@ -29,11 +32,11 @@ class Run:
     id: str
     message: str | None
     speaker: Speaker
+    began_s: float  # by the node's clock
     stop: threading.Event = field(default_factory=threading.Event)
     over: threading.Event = field(default_factory=threading.Event)
     void: bool = False  # nobody wants to hear of it
     why: str = ""  # it was stopped
-    held_again: int = 0  # deliveries of the same message that wait for the run's end, and hold the message
 
     @property
     def short(self) -> str:
@@ -68,12 +71,12 @@ class CloudNode:
         """Return the run of an errand, and whether it begins now; else it is in progress already. None: it is void."""
         with self._lock:
             if run := self._runs.get(errand.ticket):
-                run.held_again += message is not None and message == run.message
                 return run, False
             if errand.ticket in self.voids:
                 return None
             name = f"{errand.ticket}.{secrets.token_hex(4)}"
-            run = Run(errand, name, message, self.courier.begin(errand.job, errand.ticket, name))
+            run = Run(errand, name, message, self.courier.begin(errand.job, errand.ticket, name),
+                      self._clock())
             self._runs[errand.ticket] = run
             return run, True
 
@@ -98,12 +101,13 @@ class CloudNode:
         return runs
 
     def lose(self, message: str) -> list[Run]:
-        """The lease of a message has run out: MNS may give it to another worker. Its run stops, unless the message has come
-        here again, and is held anew. Return what stops."""
+        """The lease of a message has run out: MNS may give it to another worker. Its run goes on, but for one that has had
+        the longest lease that there is, and so may be stuck. Return what stops."""
+        old_s = self._clock() - LONGEST_LEASE_S
         with self._lock:
-            runs = [run for run in self._runs.values() if run.message == message and not run.held_again]
+            runs = [run for run in self._runs.values() if run.message == message and run.began_s <= old_s]
         for run in runs:
-            run.why = run.why or "its message's lease ran out"
+            run.why = run.why or f"it ran for {LONGEST_LEASE_S:g} s, longer than any job may in the cloud"
             run.stop.set()
         return runs
 
