@@ -189,9 +189,11 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
 
     def public(self, *, durability: int) -> dict[str, Any]:
         """Return the job object of the HTTP contract. JSON members pass through unparsed."""
+        placed = self.state is not State.QUEUED  # where an attempt that was lost or given back had been is past
         return {
             "id": self.id, "service": self.service.value, "task": self.task, "state": self.state.value,
-            "lane": self.lane.value, "route": self.route.value, "server": self.server, "processor": self.processor,
+            "lane": self.lane.value, "route": self.route.value, "server": self.server if placed else None,
+            "processor": self.processor if placed else None,
             "attempt": self.attempt, "durability": durability, "position": self.position, "eta_s": self.eta_s,
             "created_at": timestamp(self.created_ms), "started_at": timestamp(self.started_ms),
             "finished_at": timestamp(self.finished_ms), "usage": raw(self.usage), "result": raw(self.result),

@@ -8,7 +8,8 @@ import msgspec
 import redis
 
 from app import cloud_state
-from app.errors import JobUnknown, TandemError
+from app.cloud_registry import CloudRegistry
+from app.errors import JobGone, JobUnknown, TandemError
 from app.job import Job, Route, Service, State, model_part
 from app.ledger import CloudLedger, Ledger
 from app.settings import Settings
@@ -17,7 +18,7 @@ from ops.operator_command import with_settings
 from routing.cloud import broker
 
 if TYPE_CHECKING:
-    from routing.cloud.sending import Sent
+    from routing.cloud.sending import Sender, Sent
 
 _DECISION = msgspec.json.encode({"rule": "by-hand", "detail": "an operator sent it to the cloud"})
 _WIDTH = 10  # of the names in front of what is shown
@@ -37,37 +38,68 @@ def cloud() -> None:
 
 
 @cloud.command("send")
-@click.argument("job_id", metavar="JOB", required=False)
+@click.argument("job_ids", metavar="[JOB]...", nargs=-1)
 @click.option("--waiting", type=click.IntRange(min=1), metavar="N", help="Those N that would wait longest here.")
 @with_settings
-def send(settings: Settings, job_id: str | None, waiting: int | None) -> None:
-    """Send a waiting job of the model service, or several. Of a job of the chat service, the model's part is sent."""
-    if (job_id is None) == (waiting is None):
-        raise click.UsageError("name a job, or say --waiting N")
+def send(settings: Settings, job_ids: tuple[str, ...], waiting: int | None) -> None:
+    """Send waiting jobs of the model service. Of a job of the chat service, the model's part is sent."""
+    if bool(job_ids) == (waiting is not None):
+        raise click.UsageError("name jobs, or say --waiting N; one of the two")
     from routing.cloud.post import Post  # with Alibaba's SDK, which the other commands need not load
-    from routing.cloud.sending import Sender, Sent
+    from routing.cloud.sending import Sender
 
     _check_set(settings)
     client = open_redis(settings)
     with Post(settings) as post:
         sender = Sender(CloudLedger(client, settings), post, settings)
-        if job_id is not None:
-            job_id = _sendable(Ledger(client, settings), job_id)
-            sent = sender.send_job(job_id, decision=_DECISION)
-            if not isinstance(sent, Sent):
-                raise CloudError(_why_not(client, settings, job_id))
+        if waiting is None:
+            _send_named(client, settings, sender, job_ids)
         else:
-            assert waiting is not None, "one of the two was given"
             sent = sender.send_waiting(waiting, decision=_DECISION)
-    _show_sent(settings, sent)
+            _show_sent(settings, sent)
+            if not sent.sent:
+                click.echo("no job waits")
+                return
+            if len(sent.sent) < waiting:
+                click.echo("no other job waits")
+    if not CloudRegistry(client).workers():
+        click.echo(f"no cloud worker is heard of; what was sent comes home in {settings.cloud_wait_s:g} s unless one comes",
+                   err=True)
 
 
-def _show_sent(settings: Settings, sent: "Sent") -> None:
-    """Show what became of the jobs. Raises `CloudError` where not all were sent."""
+def _send_named(client: redis.Redis, settings: Settings, sender: "Sender", job_ids: tuple[str, ...]) -> None:
+    """Send these jobs. Raises `CloudError`, `JobUnknown` or `JobGone` for a single one; for several, they are said, and at
+    the end `CloudError` is raised."""
+    failed = 0
+    for job_id in job_ids:
+        try:
+            _send_one(client, settings, sender, job_id)
+        except (CloudError, JobUnknown, JobGone) as exc:
+            if len(job_ids) == 1:
+                raise
+            failed += 1
+            click.echo(f"not sent: {exc}", err=True)
+    if failed:
+        raise CloudError(f"{failed} of {len(job_ids)} were not sent")
+
+
+def _send_one(client: redis.Redis, settings: Settings, sender: "Sender", job_id: str) -> None:
+    """Send a job, or the model's part of one. Raises `CloudError`, `JobUnknown` or `JobGone`."""
+    part = _sendable(Ledger(client, settings), job_id)
+    sent = sender.send_job(part, decision=_DECISION)
+    if sent is None or isinstance(sent, State):
+        raise CloudError(_why_not(client, settings, part))
+    _show_sent(settings, sent, of=job_id if part != job_id else None)
+
+
+def _show_sent(settings: Settings, sent: "Sent", *, of: str | None = None) -> None:
+    """Show what became of the jobs, which are parts `of` another, if any. Raises `CloudError` where not all were sent."""
+    more = f", the model's part of {of}" if of else ""
     for job_id in sent.sent:
-        click.echo(f"sent: {job_id}")
+        click.echo(f"sent: {job_id}{more}")
     for job_id in sent.perhaps:
-        click.echo(f"perhaps sent: {job_id}; it comes home in {settings.cloud_wait_s:g} s if no cloud worker begins it")
+        click.echo(f"perhaps sent: {job_id}{more}; it comes home in {settings.cloud_wait_s:g} s if no cloud worker begins "
+                   "it")
     kept = [f"job {job_id} stays here: {why}" for job_id, why in sent.kept.items()]
     if kept and not sent.sent and not sent.failure:
         raise CloudError("\n".join(kept))
@@ -76,8 +108,6 @@ def _show_sent(settings: Settings, sent: "Sent") -> None:
     if sent.failure:
         fact = "nobody can say whether MNS took it" if sent.perhaps else "MNS did not take it"
         raise CloudError(f"{fact}: {sent.failure}")
-    if not sent.sent:
-        click.echo("no job waits")
 
 
 def _sendable(ledger: Ledger, job_id: str) -> str:
@@ -118,7 +148,7 @@ def _why_not(client: redis.Redis, settings: Settings, job_id: str) -> str:
 def recall(settings: Settings, job_ids: tuple[str, ...], whole: bool) -> None:
     """Have jobs back that were sent and that no cloud worker has begun, as far as is known here."""
     if bool(job_ids) == whole:
-        raise click.UsageError("name jobs, or say --all")
+        raise click.UsageError("name jobs, or say --all; one of the two")
     client = open_redis(settings)
     ledger, home = CloudLedger(client, settings), Ledger(client, settings)
     if whole:

@@ -19,6 +19,7 @@ from ops.cloud import cloud
 from ops.embedded_redis import EmbeddedRedis, free_port, start
 from ops.mns_server import Fault, LocalMns
 from ops.waiting import wait_until
+from routing.cloud import words
 from routing.cloud.fleet import Fleet
 from routing.cloud.link import Link
 from routing.cloud.post import Post
@@ -61,7 +62,7 @@ def done(settings: Settings, *arguments: str) -> list[str]:
     """Run the command, which succeeds; return what it prints."""
     result = run(settings, *arguments)
     assert result.exit_code == 0, result.output
-    return result.output.splitlines()
+    return result.stdout.splitlines()
 
 
 def refused(settings: Settings, *arguments: str) -> str:
@@ -91,8 +92,25 @@ def test_those_that_would_wait_longest_are_sent(settings: Settings, ledger: Ledg
     jobs = [ledger.submit(a_job()).job_id for _ in range(4)]
 
     assert sorted(done(settings, "send", "--waiting", "2")) == sorted(f"sent: {job_id}" for job_id in jobs[2:])
-    assert len(done(settings, "send", "--waiting", "9")) == 2
+    assert done(settings, "send", "--waiting", "9")[2:] == ["no other job waits"]
     assert done(settings, "send", "--waiting", "9") == ["no job waits"]
+
+
+def test_several_jobs_are_sent_and_those_that_cannot_be_are_said(settings: Settings, ledger: Ledger) -> None:
+    one, other = ledger.submit(a_job()).job_id, ledger.submit(a_job()).job_id
+    result = run(settings, "send", one, new_job_id(), other)
+
+    assert result.exit_code == 1
+    assert result.stdout.splitlines() == [f"sent: {one}", f"sent: {other}"]
+    assert "not sent: there is no job" in result.stderr
+    assert "1 of 3 were not sent" in result.stderr
+
+
+def test_where_no_cloud_worker_lives_whoever_sends_is_told(
+        settings: Settings, ledger: Ledger, client: redis.Redis) -> None:
+    assert "no cloud worker is heard of" in run(settings, "send", ledger.submit(a_job()).job_id).stderr
+    Fleet(client, settings).hear(words.Worker(name="cloud@a", processor="", slots=1, busy=0, engine="scripted"))
+    assert run(settings, "send", ledger.submit(a_job()).job_id).stderr == ""
 
 
 def test_of_a_chat_the_models_part_is_sent(settings: Settings, ledger: Ledger) -> None:
@@ -100,7 +118,7 @@ def test_of_a_chat_the_models_part_is_sent(settings: Settings, ledger: Ledger) -
     assert "has not asked the model" in refused(settings, "send", chat)
     ledger.submit(a_job(id=model_part(chat), parent=chat))
 
-    assert done(settings, "send", chat) == [f"sent: {model_part(chat)}"]
+    assert done(settings, "send", chat) == [f"sent: {model_part(chat)}, the model's part of {chat}"]
     assert done(settings, "recall", chat) == [f"came home: {model_part(chat)}"]
 
 
@@ -163,7 +181,7 @@ def test_what_is_too_large_stays_here_and_it_is_said_why(settings: Settings, led
     large = ledger.submit(a_job(input=msgspec.json.encode({"prompt": secrets.token_hex(120_000)}))).job_id
     assert f"job {large} stays here: " in refused(settings, "send", large)
     small = ledger.submit(a_job()).job_id
-    assert done(settings, "send", "--waiting", "5") == [f"sent: {small}"]
+    assert done(settings, "send", "--waiting", "5") == [f"sent: {small}", "no other job waits"]
     assert "no job waits" in done(settings, "send", "--waiting", "5")
 
 

@@ -236,3 +236,12 @@ def test_a_released_job_takes_no_result_from_the_attempt_that_gave_it_up(ledger:
 
     assert ledger.settle(claim, State.SUCCEEDED) is Settled.STALE
     assert ledger.read(claim.id).state is State.QUEUED
+
+
+def test_a_job_that_waits_again_is_shown_at_no_server(ledger: Ledger) -> None:
+    claim = a_running_job(ledger)
+    assert ledger.read(claim.id).public(durability=1)["server"] == PLACE.server
+    ledger.release(claim, because="drain")
+
+    shown = ledger.read(claim.id).public(durability=1)
+    assert (shown["state"], shown["server"], shown["processor"], shown["attempt"]) == ("queued", None, None, 1)

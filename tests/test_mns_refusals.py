@@ -119,7 +119,7 @@ def test_an_unknown_key_says_what_to_look_at(mns: LocalMns) -> None:
     error = refused(at(mns.port), key_id="unknown")
     assert isinstance(error, WrongKey)
     assert re.search(rf"at 127.0.0.1:{mns.port}: .*\(InvalidAccessKeyId, {REQUEST}\); check the access key's id, that it "
-                     "is enabled, and that it belongs to this account; the access key is unknown$", str(error))
+                     "is enabled, and that it belongs to this account; the access key's id is 'unknown'$", str(error))
 
 
 def test_an_sts_token_that_is_no_good_any_more_is_a_wrong_key(mns: LocalMns, tmp_path: Path) -> None:
@@ -139,7 +139,7 @@ def test_what_a_key_may_not_do_says_to_whom_to_give_which_permission(mns: LocalM
     with connection(at(mns.port)) as broker, pytest.raises(NotAllowed) as raised:
         publish(broker)
     assert re.search(rf"send to queue jobs at 127.0.0.1:{mns.port}: .*\(AccessDenied, {REQUEST}\); give the RAM user the "
-                     rf"permission, for this queue \(mns:SendMessage\); the access key is {ID}", str(raised.value))
+                     rf"permission, for this queue \(mns:SendMessage\); the access key's id is '{ID}'", str(raised.value))
 
 
 def test_a_key_that_may_not_list_queues_is_no_wrong_key(mns: LocalMns) -> None:

@@ -138,7 +138,7 @@ def _of_code(code: str, said: str, *, status: int, action: str, key_id: str) -> 
     if kind is NotAllowed and action:
         advice += f" ({action})"
     if kind in (WrongKey, NotAllowed) and key_id:
-        advice += f"; the access key is {key_id}"
+        advice += f"; the access key's id is '{key_id}'"
     error = kind(f"{said}; {advice}")
     error.code = code
     return error
