@@ -23,4 +23,3 @@ class WorkerEntry:
     idle_ms: int  # since its last claim, or its start, by its own clock
     beat_ms: int  # when it last spoke, by Redis's clock
     figures: Figures  # what it counts of its own, by name: the model service's batch, prefixes, memory
-    paused: tuple[Service, ...] = ()  # services of its own that it does not consume for now, by an operator's wish

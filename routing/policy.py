@@ -14,10 +14,9 @@ def deaf_workers(workers: Sequence[WorkerEntry], unheeded_ms: Mapping[Service, i
     a service of theirs has lain in its queue at least as long.
 
     Seen with Celery on Redis: an acknowledgement lost in a broker restart leaves a worker alive that never takes another
-    message. What a worker does not consume by an operator's wish does not count. `unheeded_ms` holds, for each service with
-    waiting jobs, how long the oldest wake-up has lain in its queue.
+    message. `unheeded_ms` holds, for each service with waiting jobs, how long the oldest wake-up has lain in its queue.
     """
     return [worker for worker in workers
             if worker.busy == 0
             and worker.idle_ms >= stuck_ms
-            and any(unheeded_ms.get(service, 0) >= stuck_ms for service in worker.services if service not in worker.paused)]
+            and any(unheeded_ms.get(service, 0) >= stuck_ms for service in worker.services)]

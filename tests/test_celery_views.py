@@ -140,16 +140,6 @@ def test_a_worker_that_is_told_to_consume_anothers_queue_runs_none_of_its_jobs_a
         assert (job["state"], job["attempt"], job["processor"] in ("P2", "P7")) == ("succeeded", 1, True)
 
 
-def test_a_worker_that_an_operator_paused_says_so_until_it_goes_on(stack: Sandbox, app: Celery) -> None:
-    def paused() -> bytes:
-        return bytes(stack.client().hget("worker:cache@server-2", "paused"))
-
-    app.control.cancel_consumer("cache", destination=["cache@server-2"])
-    wait_until(lambda: paused() == b"cache", timeout_s=10, what="the worker to say that it is paused")
-    app.control.add_consumer("cache", destination=["cache@server-2"])
-    wait_until(lambda: paused() == b"", timeout_s=10, what="the worker to say that it goes on")
-
-
 def test_celery_result_prints_the_jobs_result(stack: Sandbox, caller: Caller) -> None:
     job = caller.ended(caller.submit("a b")["id"])
     done = stack.celery("result", job["id"])

@@ -57,13 +57,6 @@ def test_wakeups_of_services_that_are_not_its_own_do_not_make_a_worker_deaf(
     assert deaf(a_worker(services=own), others | {own[-1]: STUCK_MS})
 
 
-@given(lain=unheeded, own=services)
-def test_a_worker_that_does_not_consume_by_an_operators_wish_is_not_deaf(
-        lain: dict[Service, int], own: tuple[Service, ...]) -> None:
-    assert not deaf(a_worker(services=own, paused=own), lain)
-    assert deaf(a_worker(services=own, paused=own[1:]), {own[0]: STUCK_MS})
-
-
 @given(entries=workers, lain=unheeded)
 def test_each_worker_is_judged_by_itself_and_the_order_is_kept(
         entries: list[WorkerEntry], lain: dict[Service, int]) -> None:

@@ -88,14 +88,7 @@ def prepare(sender: Any) -> Node:
     ledger = Ledger(open_redis(settings), settings)
     engine = resources.load(settings, services, sender.concurrency).engine
     return Node(ledger, settings, place, services=services, processors=processors, slots=sender.concurrency,
-                figures=engine.figures if engine else dict,
-                consumes=_consumes)
-
-
-def _consumes(queue: str) -> bool:
-    """Whether this worker takes messages from a queue. While it is not connected, it means to."""
-    told = _consumer and _consumer.task_consumer
-    return not told or bool(told.consuming_from(queue))
+                figures=engine.figures if engine else dict)
 
 
 def pins(plan: Topology, settings: Settings, worker: str) -> tuple[str, ...]:

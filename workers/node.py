@@ -56,10 +56,8 @@ class Node:
     """This worker process. `slots` is how many jobs it runs at a time."""
 
     def __init__(self, ledger: Ledger, settings: Settings, place: Place, *, services: tuple[Service, ...],
-                 processors: tuple[str, ...], slots: int, figures: Callable[[], Figures] = dict,
-                 consumes: Callable[[str], bool] = lambda _: True) -> None:
-        """`figures` are what the worker counts of its own, for operators; `consumes` says whether it takes messages from a
-        queue at present."""
+                 processors: tuple[str, ...], slots: int, figures: Callable[[], Figures] = dict) -> None:
+        """`figures` are what the worker counts of its own, for operators."""
         self.ledger = ledger
         self.settings = settings
         self.place = place
@@ -67,7 +65,6 @@ class Node:
         self._processors = processors
         self._slots = slots
         self._figures = figures
-        self._consumes = consumes
         self._running: dict[str, Running] = {}
         self.turn = Turn()
         self.lingering = threading.Lock()  # held by the thread that looks for another job
@@ -176,7 +173,6 @@ class Node:
         asked = self.ledger.register(self.place.worker, {
             "server": self.place.server, "services": ",".join(self.services), "pid": os.getpid(),
             "host": socket.gethostname(), "processors": ",".join(self._processors), "cpus": cpus,
-            "paused": ",".join(service for service in self.services if not self._consumes(service)),
             "slots": self._slots, "busy": busy, "idle_ms": self._idle_ms(),
             "figures": msgspec.json.encode(self._figures()),
         }, ENTRY_LIFE_S)
