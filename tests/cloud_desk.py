@@ -12,6 +12,7 @@ from app.settings import Settings
 from ops.waiting import wait_until
 from routing.cloud import words
 from routing.cloud.post import NotPosted, PerhapsPosted, TooLargeToPost
+from tests.clock import Clock
 from workers.cloud import run
 from workers.cloud.courier import Courier
 from workers.cloud.node import CloudNode
@@ -76,15 +77,6 @@ def courier_to(box: Box, settings: Settings = QUICK) -> Iterator[Courier]:
     finally:
         courier.stop(within_s=10)
         assert box.closed
-
-
-class Clock:
-    """A clock that stands until it is set."""
-
-    now_s = 0.0
-
-    def __call__(self) -> float:
-        return self.now_s
 
 
 class Desk:

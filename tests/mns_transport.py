@@ -9,7 +9,7 @@ from kombu import Connection
 from ops.mns_server import LocalMns
 from routing.mns import install
 from routing.mns.errors import Gone, MnsError
-from routing.mns.service import Received
+from routing.mns.service import Received, Service
 
 KEY = ("tester", "a+secret/of=the:tests")
 
@@ -21,11 +21,17 @@ def connect(mns: LocalMns, **options: Any) -> Connection:
                       transport_options={"visibility_timeout": 60, "wait_time_seconds": 0} | options)
 
 
-class HandClock:
-    """A monotonic clock that moves when it is told to."""
+def sdk(connection: Connection) -> Service:
+    """The service below a connection, to do what kombu would not."""
+    connection.ensure_connection(max_retries=0)
+    return connection.transport.link.service  # type: ignore[no-any-return]
 
-    def __init__(self) -> None:
-        self.now_s = 1000.0
+
+class HandClock:
+    """A clock that moves when it is told to."""
+
+    def __init__(self, now_s: float = 1000.0) -> None:
+        self.now_s = now_s
 
     def __call__(self) -> float:
         """The time."""

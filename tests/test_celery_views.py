@@ -124,20 +124,27 @@ def queues_of(app: Celery) -> dict[str, set[str]]:
             for node, queues in app.control.inspect(timeout=5).active_queues().items()}
 
 
-def test_a_worker_that_is_told_to_consume_anothers_queue_runs_none_of_its_jobs_and_gives_it_up(
+def test_workers_that_are_told_to_consume_anothers_queue_refuse_and_swallow_none_of_its_wakeups(
         stack: Sandbox, app: Celery, caller: Caller) -> None:
-    app.control.add_consumer("model", destination=["cache@server-1", "auth@server-2"])
-    wait_until(lambda: "model" in queues_of(app)["cache@server-1"], timeout_s=10, what="the wrong worker to consume")
-    jobs: list[str] = []
+    def refusals() -> int:
+        return sum(log.read_text().count('"event":"queue_refused"') for log in stack.folder.glob("var/servers/*/*.log"))
 
-    def given_up() -> bool:
-        jobs.extend(caller.submit("here")["id"] for _ in range(4))
-        return all(own == {node.partition("@")[0]} for node, own in queues_of(app).items())
+    told = app.control.add_consumer("model", reply=True, timeout=5)
+    assert {node for reply in told for node in reply} == NODES
+    wait_until(lambda: refusals() == len(NODES) - 2, timeout_s=10, what="all but the model workers to refuse")
+    assert queues_of(app) == {node: {node.partition("@")[0]} for node in NODES}
 
-    wait_until(given_up, timeout_s=30, what="the wrong workers to give the queue up")
+    jobs = [caller.submit("here")["id"] for _ in range(20)]
     for job_id in jobs:
         job = caller.ended(job_id)
         assert (job["state"], job["attempt"], job["processor"] in ("P2", "P7")) == ("succeeded", 1, True)
+
+
+def test_a_queue_that_was_given_up_is_taken_up_again_by_the_worker_whose_it_is(app: Celery) -> None:
+    for command, queues in ((app.control.cancel_consumer, set[str]()), (app.control.add_consumer, {"model"})):
+        command("model", destination=["model@server-1"])
+        wait_until(lambda queues=queues: queues_of(app)["model@server-1"] == queues, timeout_s=10,
+                   what=f"the worker to consume {queues or 'nothing'}")
 
 
 def test_celery_result_prints_the_jobs_result(stack: Sandbox, caller: Caller) -> None:

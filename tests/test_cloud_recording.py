@@ -1,7 +1,10 @@
 """What cloud workers report, on its way into the ledger: in any order, twice, late; and what is void."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import permutations
+from types import SimpleNamespace
+from typing import Any
 
 import msgspec
 import pytest
@@ -13,19 +16,11 @@ from app.settings import Settings
 from routing.cloud import words
 from routing.cloud.reading import MalformedReport
 from routing.cloud.recording import Recorder
-from tests.cloud_stand_in import Run, StandIn
+from tests.clock import Clock
+from tests.cloud_home.stand_in import Run, StandIn
 from tests.model_ledger import PLACE, a_job
 
 DECISION = b'{"rule":"by-hand"}'
-
-
-class Clock:
-    """A clock that a test moves."""
-
-    now_s = 1000.0
-
-    def __call__(self) -> float:
-        return self.now_s
 
 
 @pytest.fixture
@@ -129,6 +124,62 @@ def test_what_comes_twice_or_after_the_end_changes_nothing_and_stops_nobody(
 
     assert (ledger.read(run.job).recorded, text_of(ledger, run), len(kept)) == (1, "so", 1)
     assert void(cloud) == []
+
+
+class Killed(BaseException):
+    """The process ends here."""
+
+
+class Mortal:
+    """The ledgers of a process that is killed at a call of them, before or after it is done."""
+
+    def __init__(self, at: int, *, done: bool) -> None:
+        self._left = at
+        self._done = done
+
+    def of(self, ledger: Any) -> Any:
+        return SimpleNamespace(**{name: partial(self._call, getattr(ledger, name)) for name in (
+            "begin", "say", "renew", "part", "settle") if hasattr(ledger, name)})
+
+    def _call(self, method: Callable[..., Any], *args: Any, **more: Any) -> Any:
+        self._left -= 1
+        if self._left < 0 and not self._done:
+            raise Killed
+        found = method(*args, **more)
+        if self._left < 0:
+            raise Killed
+        return found
+
+
+@pytest.mark.parametrize("done", [False, True])
+@pytest.mark.parametrize("at", range(6))  # begin, say, renew, the two parts, settle
+def test_a_report_whose_recorder_was_killed_is_recorded_by_another_from_its_beginning(
+        ledger: Ledger, cloud: CloudLedger, say: Callable[..., None], settings: Settings, kept: list[tuple[str, bytes]],
+        at: int, done: bool) -> None:
+    run = sent(ledger, cloud)
+    said = [run.began(), run.said(0, "so"), *run.ended("so", of=2)]
+    mortal = Mortal(at, done=done)
+    with pytest.raises(Killed):
+        Recorder(mortal.of(ledger), mortal.of(cloud)).record(StandIn(settings).report(*said))
+    say(*said)
+
+    job = ledger.read(run.job)
+    assert (job.state, job.attempt, job.recorded, text_of(ledger, run)) == (State.SUCCEEDED, 1, 1, "so")
+    assert ledger.census().counts["succeeded"] == 1
+    assert len(kept) == int((at, done) != (5, True)), "after that only the cache misses the answer"
+
+
+def test_an_errand_that_is_run_again_after_its_answer_was_recorded_is_void(ledger: Ledger, cloud: CloudLedger,
+                                                                          say: Callable[..., None]) -> None:
+    run = sent(ledger, cloud)
+    say(*run.ended("the first"))
+    again = Run(run.job, run.ticket)  # its worker died before the message was deleted
+    say(again.began())
+    assert void(cloud) == [(again.run, "cloud@a")]
+    say(*again.ended("the second"))
+
+    job = ledger.read(run.job)
+    assert (msgspec.json.decode(job.result or b"")["text"], job.attempt, job.recorded) == ("the first", 1, 1)
 
 
 def test_a_failure_is_recorded(ledger: Ledger, cloud: CloudLedger, say: Callable[..., None],

@@ -16,22 +16,14 @@ from app.ledger import Claim, CloudLedger, Ledger, Place
 from app.settings import Settings
 from routing.cloud.fleet import GONE_S, Fleet
 from routing.cloud.link import Link
-from tests.cloud_stand_in import StandIn, counting
+from tests.clock import Clock
+from tests.cloud_home.stand_in import StandIn, counting
 from tests.gateway import Gateway
 from tests.model_ledger import a_job
 from tests.test_gateway_openapi import faults, told
 
 URL = "mns://127.0.0.1:1"
 WHY = "Unreachable: nobody answers"
-
-
-class Clock:
-    """A clock that a test moves."""
-
-    now_s = 1000.0
-
-    def __call__(self) -> float:
-        return self.now_s
 
 
 @pytest.fixture
@@ -171,6 +163,9 @@ def test_the_pause_after_a_failure_grows_to_half_a_minute_and_is_short_again_aft
     assert 0.75 <= pauses[0] <= 1
     assert all(earlier < later for earlier, later in pairwise(pauses[:5]))
     assert 22.5 <= pauses[-1] <= 30
+    for _ in range(1100):  # some nine hours
+        link.down(OSError("nobody answers"))
+        assert 22.5 <= link.pause_s <= 30
     link.up()
     link.down(OSError("nobody answers"))
     assert link.pause_s <= 1

@@ -192,7 +192,7 @@ def test_a_worker_that_goes_down_lets_its_runs_have_their_time_and_then_gives_th
     desk.node.drain()
     assert desk.node.worker().stopping
     assert not desk.node.drained
-    desk.clock.now_s = 1.0
+    desk.clock.now_s += 1.0
     assert taken.result(10) == "given_back"
     told = box.came(words.GaveBack)
     assert (told.because, told.wait_s, told.why) == ("drain", 0.0, "the worker goes down")
@@ -217,7 +217,7 @@ def test_an_end_that_mns_does_not_take_before_the_worker_is_gone_leaves_the_mess
     again = desk.take("x", message="M1")
     wait_until(lambda: box.tries >= 2, timeout_s=10, what="tries")
     desk.node.drain()
-    desk.clock.now_s = 60.0
+    desk.clock.now_s += 60.0
     for one in taken, again:
         with pytest.raises(Reject) as refused:
             one.result(10)

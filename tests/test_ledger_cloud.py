@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import redis
 
-from app.api import queues
+from app import queues
 from app.job import Route, Service, State
 from app.ledger import Claim, CloudLedger, Ledger, new_owner
 from app.settings import Settings

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ops.mns_server.objects import serve
+from ops.mns_server.objects import ObjectServer
 from routing.mns.claim_check import BodyMissing, BodyTampered, NoStore, pack, reference, unpack
 from routing.mns.credentials import StaticProvider
 from routing.mns.errors import BadBody, Refused, TooLarge
@@ -155,7 +155,7 @@ def test_a_store_that_is_away_is_passed_on_as_worth_another_try() -> None:
 
 def test_sixty_thousand_chinese_characters_go_by_way_of_oss() -> None:
     body = json.dumps({"prompt": "请解释量子纠缠。" * 7500}, ensure_ascii=False)
-    with serve("127.0.0.1", 0, None, [("id", "secret", "")]) as objects:
+    with ObjectServer("127.0.0.1", 0, None, [("id", "secret", "")]) as objects:
         store = open_store(f"oss://bodies/tandem?region=cn-hangzhou&endpoint=http://127.0.0.1:{objects.port}",
                            StaticProvider("id", "secret"))
         packed = pack(body, limit=49152, store=store, name=NAME)

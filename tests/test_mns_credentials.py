@@ -33,21 +33,12 @@ from routing.mns.credentials import (
     find,
 )
 from routing.mns.errors import Refused
+from tests.mns_transport import HandClock
 
 SECRET = "kA9-a-secret-of-the-tests"
 TOKEN = "CAIS-a-token-of-the-tests"
 NOW = 1_800_000_000.0
 DEAD = "http://127.0.0.1:9"  # nobody listens there
-
-
-class Clock:
-    """A clock that a test sets."""
-
-    def __init__(self) -> None:
-        self.time = NOW
-
-    def __call__(self) -> float:
-        return self.time
 
 
 class MetadataServer:
@@ -106,9 +97,9 @@ class MetadataServer:
 
 
 @pytest.fixture
-def clock() -> Clock:
+def clock() -> HandClock:
     """A clock that stands still until it is set."""
-    return Clock()
+    return HandClock(NOW)
 
 
 @pytest.fixture
@@ -283,7 +274,7 @@ def test_of_a_list_of_keys_the_first_is_used(tmp_path: Path) -> None:
     assert key_id(find(file=write(tmp_path / "keys.json", [pair("first"), pair("second")]))) == "first"
 
 
-def test_a_file_that_changes_is_read_again_at_once(tmp_path: Path, clock: Clock) -> None:
+def test_a_file_that_changes_is_read_again_at_once(tmp_path: Path, clock: HandClock) -> None:
     path = write(tmp_path / "keys.json", pair("one", security_token=f"{TOKEN}-1"))
     provider = FileProvider(path, now=clock)
     assert provider.get_credentials().get_security_token() == f"{TOKEN}-1"
@@ -295,7 +286,7 @@ def test_a_file_that_changes_is_read_again_at_once(tmp_path: Path, clock: Clock)
 @pytest.mark.parametrize("spoil", [lambda path: path.write_text('{"access_key_'), Path.unlink],
                          ids=["half written", "gone"])
 def test_while_a_changed_file_is_no_good_the_keys_held_go_on_and_the_log_says_so_once(
-        spoil: Callable[[Path], object], tmp_path: Path, clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
+        spoil: Callable[[Path], object], tmp_path: Path, clock: HandClock, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, logger="routing.mns")
     path = write(tmp_path / "keys.json", pair("one"))
     provider = FileProvider(path, now=clock)
@@ -303,7 +294,7 @@ def test_while_a_changed_file_is_no_good_the_keys_held_go_on_and_the_log_says_so
     spoil(path)
     for _ in range(5):
         assert key_id(provider) == "one"
-        clock.time += 2
+        clock.now_s += 2
     assert len(caplog.messages) == 1
     assert f"credentials file {path}" in caplog.text
     assert "going on with the keys held, which are good until they are withdrawn" in caplog.text
@@ -313,7 +304,7 @@ def test_while_a_changed_file_is_no_good_the_keys_held_go_on_and_the_log_says_so
     assert SECRET not in caplog.text
 
 
-def test_a_file_that_was_no_good_from_the_start_is_used_as_soon_as_it_is(tmp_path: Path, clock: Clock) -> None:
+def test_a_file_that_was_no_good_from_the_start_is_used_as_soon_as_it_is(tmp_path: Path, clock: HandClock) -> None:
     path = tmp_path / "keys.json"
     provider = FileProvider(path, now=clock)
     for _ in range(2):
@@ -327,7 +318,7 @@ def test_a_file_that_was_no_good_from_the_start_is_used_as_soon_as_it_is(tmp_pat
                                         datetime.fromtimestamp(NOW + 100, UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
                                         datetime.fromtimestamp(NOW + 100, UTC).strftime("%Y-%m-%dT%H:%M:%S")])
 def test_before_the_keys_of_a_file_expire_it_is_read_again_even_if_it_looks_the_same(
-        expiration: Any, tmp_path: Path, clock: Clock) -> None:
+        expiration: Any, tmp_path: Path, clock: HandClock) -> None:
     path = write(tmp_path / "keys.json", pair("one", security_token=TOKEN, expiration=expiration))
     provider = FileProvider(path, now=clock)
     assert key_id(provider) == "one"
@@ -335,16 +326,16 @@ def test_before_the_keys_of_a_file_expire_it_is_read_again_even_if_it_looks_the_
     path.write_text(path.read_text().replace('"one"', '"two"'))  # in place, and the times set back: a file system of a
     os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))  # coarse clock shows no change
     assert key_id(provider) == "one"
-    clock.time = NOW + 41
+    clock.now_s = NOW + 41
     assert key_id(provider) == "two"
 
 
-def test_keys_past_their_end_are_not_used_and_the_error_says_when_that_was(tmp_path: Path, clock: Clock) -> None:
+def test_keys_past_their_end_are_not_used_and_the_error_says_when_that_was(tmp_path: Path, clock: HandClock) -> None:
     path = write(tmp_path / "keys.json", pair("one", security_token=TOKEN, expiration=NOW + 100))
     provider = FileProvider(path, now=clock)
-    clock.time = NOW + 99
+    clock.now_s = NOW + 99
     assert key_id(provider) == "one"
-    clock.time = NOW + 100
+    clock.now_s = NOW + 100
     with pytest.raises(CredentialsExpired, match=rf"credentials file {path}: the keys expired at 2027-01-15 08:01:40 UTC"):
         provider.get_credentials()
     write(path, pair("two", security_token=TOKEN, expiration=NOW + 900))
@@ -354,7 +345,7 @@ def test_keys_past_their_end_are_not_used_and_the_error_says_when_that_was(tmp_p
 # The instance's role
 
 
-def test_the_roles_keys_are_asked_for_with_a_session_token_and_kept(metadata: MetadataServer, clock: Clock) -> None:
+def test_the_roles_keys_are_asked_for_with_a_session_token_and_kept(metadata: MetadataServer, clock: HandClock) -> None:
     provider = RoleProvider(url=metadata.url, now=clock)
     for _ in range(3):
         keys = provider.get_credentials()
@@ -365,53 +356,53 @@ def test_the_roles_keys_are_asked_for_with_a_session_token_and_kept(metadata: Me
                               "GET /latest/meta-data/ram/security-credentials/worker"]
 
 
-def test_the_roles_keys_are_renewed_ten_minutes_before_they_end(metadata: MetadataServer, clock: Clock) -> None:
+def test_the_roles_keys_are_renewed_ten_minutes_before_they_end(metadata: MetadataServer, clock: HandClock) -> None:
     provider = RoleProvider(url=metadata.url, now=clock)
     assert key_id(provider) == "STS.1"
     metadata.rotate(2, ends_in_s=7200)
-    clock.time = NOW + 2999
+    clock.now_s = NOW + 2999
     assert key_id(provider) == "STS.1"
-    clock.time = NOW + 3000
+    clock.now_s = NOW + 3000
     assert key_id(provider) == "STS.2"
     assert signed_headers(provider)["security-token"] == f"{TOKEN}-2"
 
 
 def test_while_the_metadata_server_fails_the_keys_held_go_on_until_their_end(
-        metadata: MetadataServer, clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
+        metadata: MetadataServer, clock: HandClock, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, logger="routing.mns")
     provider = RoleProvider(url=metadata.url, now=clock)
     assert key_id(provider) == "STS.1"
     metadata.refuses = 500
     asked = len(metadata.asked)
     for seconds in (3000, 3001, 3009):
-        clock.time = NOW + seconds
+        clock.now_s = NOW + seconds
         assert key_id(provider) == "STS.1"
     assert len(metadata.asked) == asked + 1, "it is asked every ten seconds, not with each request"
     assert len(caplog.messages) == 1
     assert "status 500 for PUT /latest/api/token; going on with the keys held, which are good until 2027" in caplog.text
-    clock.time = NOW + 3600
+    clock.now_s = NOW + 3600
     for _ in range(2):
         with pytest.raises(RoleUnavailable, match="status 500"):
             provider.get_credentials()
     metadata.refuses = 0
     metadata.rotate(2, ends_in_s=7200)
-    clock.time += 10
+    clock.now_s += 10
     assert key_id(provider) == "STS.2"
     assert SECRET not in caplog.text
     assert TOKEN not in caplog.text
 
 
-def test_if_the_clock_is_set_back_the_next_fetch_is_not_put_off(metadata: MetadataServer, clock: Clock) -> None:
+def test_if_the_clock_is_set_back_the_next_fetch_is_not_put_off(metadata: MetadataServer, clock: HandClock) -> None:
     metadata.refuses = 500
     provider = RoleProvider(url=metadata.url, now=clock)
     with pytest.raises(RoleUnavailable):
         provider.get_credentials()
     metadata.refuses = 0
-    clock.time -= 86400
+    clock.now_s -= 86400
     assert key_id(provider) == "STS.1"
 
 
-def test_many_threads_cause_one_fetch(metadata: MetadataServer, clock: Clock) -> None:
+def test_many_threads_cause_one_fetch(metadata: MetadataServer, clock: HandClock) -> None:
     provider = RoleProvider(url=metadata.url, now=clock)
     with ThreadPoolExecutor(20) as pool:
         assert set(pool.map(lambda _: key_id(provider), range(100))) == {"STS.1"}
@@ -419,11 +410,11 @@ def test_many_threads_cause_one_fetch(metadata: MetadataServer, clock: Clock) ->
 
 
 def test_while_one_thread_renews_keys_that_are_still_good_the_others_do_not_wait(
-        metadata: MetadataServer, clock: Clock) -> None:
+        metadata: MetadataServer, clock: HandClock) -> None:
     provider = RoleProvider(url=metadata.url, now=clock, timeout_s=10)
     assert key_id(provider) == "STS.1"
     metadata.rotate(2, ends_in_s=7200)
-    clock.time = NOW + 3100
+    clock.now_s = NOW + 3100
     metadata.gate.clear()
     with ThreadPoolExecutor(1) as pool:
         renewing = pool.submit(key_id, provider)
@@ -456,7 +447,7 @@ def test_a_metadata_server_that_gives_no_keys_is_told_as_it_is(change: Mapping[s
     assert TOKEN not in told
 
 
-def test_proxies_of_the_environment_never_see_the_roles_keys(metadata: MetadataServer, clock: Clock,
+def test_proxies_of_the_environment_never_see_the_roles_keys(metadata: MetadataServer, clock: HandClock,
                                                              monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("http_proxy", DEAD)
     assert key_id(RoleProvider(url=metadata.url, now=clock)) == "STS.1"
@@ -465,7 +456,7 @@ def test_proxies_of_the_environment_never_see_the_roles_keys(metadata: MetadataS
 # Secrets, and forks
 
 
-def test_no_repr_tells_a_secret(tmp_path: Path, metadata: MetadataServer, clock: Clock) -> None:
+def test_no_repr_tells_a_secret(tmp_path: Path, metadata: MetadataServer, clock: HandClock) -> None:
     providers = [StaticProvider("id", SECRET, security_token=TOKEN), find(credentials=Theirs(TOKEN)),
                  FileProvider(write(tmp_path / "keys.json", pair(security_token=TOKEN))),
                  RoleProvider(url=metadata.url, now=clock)]
@@ -477,7 +468,7 @@ def test_no_repr_tells_a_secret(tmp_path: Path, metadata: MetadataServer, clock:
     assert repr(Credentials("id", SECRET, TOKEN)) == "Credentials(access_key_id='id', expires_at=None)"
 
 
-def test_a_child_forked_while_a_thread_renews_keys_can_renew_its_own(tmp_path: Path, clock: Clock) -> None:
+def test_a_child_forked_while_a_thread_renews_keys_can_renew_its_own(tmp_path: Path, clock: HandClock) -> None:
     provider = FileProvider(write(tmp_path / "keys.json", pair("one")), now=clock)
     assert key_id(provider) == "one"
     write(tmp_path / "keys.json", pair("two"))

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 from ops.mns_server import objects as server_module
 from ops.mns_server.object_signature import Refusal, Signed, check, signature
-from ops.mns_server.objects import ObjectServer, serve
+from ops.mns_server.objects import ObjectServer
 
 KEYS = [("id", "secret", ""), ("STS.id", "temporary", "token")]
 NOW = 1_800_000_000.0
@@ -128,7 +128,7 @@ def test_the_official_sdk_and_we_sign_alike(key: str, query: dict[str, str]) -> 
 @pytest.fixture(params=["memory", "folder"])
 def server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[ObjectServer]:
     """A running server, with either shelf."""
-    with serve("127.0.0.1", 0, tmp_path / "objects" if request.param == "folder" else None, KEYS) as running:
+    with ObjectServer("127.0.0.1", 0, tmp_path / "objects" if request.param == "folder" else None, KEYS) as running:
         yield running
 
 
@@ -272,7 +272,7 @@ def test_an_upload_that_breaks_off_leaves_nothing(server: ObjectServer) -> None:
 
 
 def test_of_buckets_that_are_named_there_are_no_others() -> None:
-    with serve("127.0.0.1", 0, None, KEYS, buckets=["bodies"]) as server, Raw(server) as raw:
+    with ObjectServer("127.0.0.1", 0, None, KEYS, buckets=["bodies"]) as server, Raw(server) as raw:
         assert raw.ask("PUT", "/bodies/a", b"x")[0].status == 200
         response, body = raw.ask("PUT", "/others/a", b"x")
         assert (response.status, b"NoSuchBucket" in body) == (404, True)
@@ -280,7 +280,7 @@ def test_of_buckets_that_are_named_there_are_no_others() -> None:
 
 def test_a_function_may_give_the_keys_anew_for_each_request() -> None:
     keys = [("id", "old", "")]
-    with serve("127.0.0.1", 0, None, lambda: keys) as server, Raw(server) as raw:
+    with ObjectServer("127.0.0.1", 0, None, lambda: keys) as server, Raw(server) as raw:
         assert raw.ask("PUT", "/bucket/a", b"x")[0].status == 403
         keys[0] = ("id", "secret", "")
         assert raw.ask("PUT", "/bucket/a", b"x")[0].status == 200
@@ -288,7 +288,7 @@ def test_a_function_may_give_the_keys_anew_for_each_request() -> None:
 
 def test_objects_in_a_folder_outlive_the_server(tmp_path: Path) -> None:
     for number in range(2):
-        with serve("127.0.0.1", 0, tmp_path, KEYS) as server, Raw(server) as raw:
+        with ObjectServer("127.0.0.1", 0, tmp_path, KEYS) as server, Raw(server) as raw:
             assert raw.ask("GET", "/bucket/a")[1] == b"x" if number else raw.ask("PUT", "/bucket/a", b"x")[0].status == 200
     assert [path.suffix for path in tmp_path.glob("*/*")] == [".object"], "nothing half written is left"
 
@@ -296,7 +296,8 @@ def test_objects_in_a_folder_outlive_the_server(tmp_path: Path) -> None:
 @pytest.mark.parametrize("folder", [True, False], ids=["folder", "memory"])
 def test_objects_past_the_retention_are_dropped(folder: bool, tmp_path: Path) -> None:
     clock = [time.time()]
-    with serve("127.0.0.1", 0, tmp_path if folder else None, KEYS, retention_s=800, clock=lambda: clock[0]) as server, \
+    folder_path = tmp_path if folder else None
+    with ObjectServer("127.0.0.1", 0, folder_path, KEYS, retention_s=800, clock=lambda: clock[0]) as server, \
             Raw(server) as raw:
         raw.ask("PUT", "/bucket/old", b"x")
         clock[0] += 400
@@ -308,7 +309,7 @@ def test_objects_past_the_retention_are_dropped(folder: bool, tmp_path: Path) ->
 
 
 def test_closing_ends_kept_connections_at_once_and_may_be_repeated() -> None:
-    server = serve("127.0.0.1", 0, None, KEYS)
+    server = ObjectServer("127.0.0.1", 0, None, KEYS)
     with Raw(server) as raw:
         raw.ask("GET", "/bucket/a")
         before = threading.active_count()
@@ -320,5 +321,5 @@ def test_closing_ends_kept_connections_at_once_and_may_be_repeated() -> None:
 
 
 def test_a_port_that_is_taken_is_an_error_of_the_system() -> None:
-    with serve("127.0.0.1", 0, None, KEYS) as server, pytest.raises(OSError, match="Address already in use"):
-        serve("127.0.0.1", server.port, None, KEYS)
+    with ObjectServer("127.0.0.1", 0, None, KEYS) as server, pytest.raises(OSError, match="Address already in use"):
+        ObjectServer("127.0.0.1", server.port, None, KEYS)

@@ -25,7 +25,7 @@ from kombu.exceptions import OperationalError
 
 from ops.embedded_redis import free_port
 from ops.mns_server import Fault, LocalMns
-from ops.mns_server.objects import serve
+from ops.mns_server.objects import ObjectServer
 from ops.waiting import wait_until
 from routing.mns import install
 from routing.mns.credentials import CredentialsFileBad, CredentialsIncomplete, NoCredentials
@@ -301,7 +301,7 @@ def test_a_long_body_without_a_store_gives_the_figures_and_what_to_set(mns: Loca
 
 
 def test_a_store_that_refuses_or_is_away_says_what_it_could_not_do(mns: LocalMns) -> None:
-    with serve("127.0.0.1", 0, None, [(ID, "another", "")]) as objects:
+    with ObjectServer("127.0.0.1", 0, None, [(ID, "another", "")]) as objects:
         for port, kind, says in (
                 (free_port(), StoreUnavailable, r"cannot put jobs/[0-9a-f]{32}: no answer \(ConnectionRefusedError\)"),
                 (objects.port, StoreRefused, "SignatureDoesNotMatch.*the access key secret does not fit the id")):

@@ -13,7 +13,7 @@ from ops.mns_server.attributes import Attributes
 from ops.mns_server.message import Draft
 from ops.waiting import wait_until
 from tests.mns_admin import ask
-from tests.mns_service import Service, document
+from tests.mns_suite.client import Service, document
 
 _NOTHING = {"sent": 0, "deleted": 0, "dead": 0, "expired": 0, "active": 0, "inactive": 0, "delayed": 0}
 

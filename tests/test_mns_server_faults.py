@@ -11,7 +11,7 @@ from ops.mns_server import Fault, LocalMns
 from ops.mns_server.attributes import Attributes
 from ops.mns_server.faults import Faults, fault_of
 from ops.mns_server.message import Draft
-from tests.mns_service import Answer, Service, document
+from tests.mns_suite.client import Answer, Service, document
 
 
 @pytest.fixture(scope="module")

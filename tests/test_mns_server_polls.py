@@ -11,7 +11,7 @@ import pytest
 from ops.mns_server.attributes import Attributes, DeadLetters
 from ops.mns_server.clock import HandClock
 from ops.mns_server.errors import Refused
-from ops.mns_server.journal import Forgetful
+from ops.mns_server.journal import Journal
 from ops.mns_server.message import Delivery, Draft
 from ops.mns_server.service import Service
 from ops.waiting import wait_until
@@ -23,7 +23,7 @@ Waiter = Callable[..., Got]
 @contextmanager
 def serving(clock: HandClock | None = None) -> Iterator[Service]:
     """A service with a queue of a visibility of 30 s, by this clock or the real one."""
-    service = Service(Forgetful(), account="1", **({"clock": clock} if clock else {}))  # type: ignore[arg-type]
+    service = Service(Journal(), account="1", **({"clock": clock} if clock else {}))  # type: ignore[arg-type]
     service.create("jobs", Attributes())
     try:
         yield service

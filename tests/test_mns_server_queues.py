@@ -8,7 +8,7 @@ import pytest
 from ops.mns_server.attributes import Attributes, DeadLetters
 from ops.mns_server.clock import HandClock
 from ops.mns_server.errors import Refused
-from ops.mns_server.journal import Forgetful
+from ops.mns_server.journal import Journal
 from ops.mns_server.message import Delivery, Draft
 from ops.mns_server.queue import Twist
 from ops.mns_server.service import Service
@@ -25,7 +25,7 @@ def clock() -> HandClock:
 @pytest.fixture
 def service(clock: HandClock) -> Iterator[Service]:
     """Two queues: jobs, whose messages are invisible for 30 s, and dead."""
-    one = Service(Forgetful(), account="1", clock=clock)
+    one = Service(Journal(), account="1", clock=clock)
     one.create("jobs", Attributes(visibility_s=30, retention_s=600))
     one.create("dead", Attributes(retention_s=600))
     yield one

@@ -21,7 +21,7 @@ from pathlib import Path
 
 import pytest
 
-from ops.mns_server.objects import ObjectServer, serve
+from ops.mns_server.objects import ObjectServer
 from routing.mns import oss, stores
 from routing.mns.credentials import Credentials, CredentialsFileBad, FileProvider, StaticProvider, find
 from routing.mns.errors import MnsError, Refused, Transient
@@ -52,7 +52,7 @@ def keys() -> list[tuple[str, str, str]]:
 @pytest.fixture
 def objects(keys: list[tuple[str, str, str]]) -> Iterator[ObjectServer]:
     """A running object server with one bucket."""
-    with serve("127.0.0.1", 0, None, lambda: keys, buckets={"bodies"}) as server:
+    with ObjectServer("127.0.0.1", 0, None, lambda: keys, buckets={"bodies"}) as server:
         yield server
 
 
@@ -312,7 +312,7 @@ def test_what_the_service_refuses_says_what_to_do(objects: ObjectServer, wrong: 
 
 
 def test_a_clock_that_is_off_is_named(keys: list[tuple[str, str, str]]) -> None:
-    with serve("127.0.0.1", 0, None, keys, clock=lambda: 1_500_000_000.0) as objects, \
+    with ObjectServer("127.0.0.1", 0, None, keys, clock=lambda: 1_500_000_000.0) as objects, \
             pytest.raises(StoreRefused, match=r"RequestTimeTooSkewed.*this machine's clock is more than 15 minutes off"):
         local(objects).put("a", b"x")
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from kombu import Connection, Producer
+from kombu import Producer
 from mns.mns_exception import MNSClientNetworkException, MNSClientParameterException, MNSServerException
 
 from ops.mns_server import Fault, LocalMns
@@ -24,7 +24,7 @@ from routing.mns.errors import (
     translate,
 )
 from routing.mns.service import Service
-from tests.mns_transport import KEY, connect
+from tests.mns_transport import KEY, connect, sdk
 
 
 @pytest.fixture
@@ -32,12 +32,6 @@ def mns() -> Iterator[LocalMns]:
     """A local server."""
     with LocalMns.running(keys=[KEY], objects=False) as one:
         yield one
-
-
-def sdk(connection: Connection) -> Service:
-    """The service below a connection, to do what kombu would not."""
-    connection.ensure_connection(max_retries=0)
-    return connection.transport.link.service  # type: ignore[no-any-return]
 
 
 def server(code: str) -> MNSServerException:

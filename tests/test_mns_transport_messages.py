@@ -20,9 +20,8 @@ from routing.mns.errors import (
     MnsError,
 )
 from routing.mns.names import LONGEST, dead_name, is_dead_name, mns_name
-from routing.mns.service import Service
 from routing.mns.stores import FolderStore, StoreUnavailable
-from tests.mns_transport import KEY, connect
+from tests.mns_transport import KEY, connect, sdk
 
 
 @pytest.fixture
@@ -30,12 +29,6 @@ def mns() -> Iterator[LocalMns]:
     """A local server."""
     with LocalMns.running(keys=[KEY], objects=False) as one:
         yield one
-
-
-def sdk(connection: Connection) -> Service:
-    """The service below a connection, to do what kombu would not."""
-    connection.ensure_connection(max_retries=0)
-    return connection.transport.link.service  # type: ignore[no-any-return]
 
 
 def got(connection: Connection, queue: str) -> Any:
@@ -227,6 +220,26 @@ def test_a_message_that_cannot_be_put_aside_now_is_not_lost(mns: LocalMns, monke
         assert mns.audit("jobs-dead")["active"] == 1
 
 
+def test_a_death_between_the_copy_and_the_deletion_leaves_a_second_copy_and_loses_nothing(
+        mns: LocalMns, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Killed(BaseException):
+        """Nothing of ours runs after it."""
+
+    def die(*_: object) -> None:
+        raise Killed
+
+    with connect(mns) as connection, monkeypatch.context() as patched:
+        sdk(connection)
+        connection.transport.link.send("jobs", "no base64")
+        patched.setattr("routing.mns.leases.Leases.finish", die)
+        with pytest.raises(Killed):
+            got(connection, "jobs")
+        assert mns.audit("jobs")["deleted"] == 0
+    with connect(mns) as another:
+        wait_until(lambda: got(another, "jobs") or mns.audit("jobs")["deleted"], timeout_s=5, what="it to go again")
+        assert [one.body for one in sdk(another).receive("jobs-dead", 16, wait_s=0)] == ["no base64"] * 2
+
+
 def test_a_time_further_off_than_a_delay_may_be_is_reached_in_stages(mns: LocalMns) -> None:
     with connect(mns) as connection:
         far = {"eta": (datetime.now(UTC) + timedelta(days=30)).isoformat()}
@@ -267,3 +280,13 @@ def test_the_body_of_a_message_that_was_not_sent_does_not_stay_unless_it_may_hav
         assert mns.audit()["sent"] == kept
         assert sum(path.is_file() for path in tmp_path.rglob("*")) == kept
         mns.faults.clear()
+
+
+def test_only_an_empty_queue_goes_if_that_is_asked_for_though_the_services_counts_read_0(mns: LocalMns) -> None:
+    with connect(mns) as connection:
+        Producer(connection).publish("x", routing_key="jobs")
+        connection.default_channel.queue_delete("jobs", if_empty=True)
+        assert mns.audit("jobs")["active"] == 1
+        got(connection, "jobs").ack()
+        connection.default_channel.queue_delete("jobs", if_empty=True)
+        assert mns.service.names(most=2) == ([], False)

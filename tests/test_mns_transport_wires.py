@@ -164,15 +164,14 @@ def forked(work: Callable[[], None]) -> int:
             code = 0
         finally:
             os._exit(code)
-    until = time.monotonic() + 15
-    while time.monotonic() < until:
-        pid, status = os.waitpid(child, os.WNOHANG)
-        if pid:
-            return os.waitstatus_to_exitcode(status)
-        time.sleep(0.02)
-    os.kill(child, 9)
-    os.waitpid(child, 0)
-    return 9
+    try:
+        _, status = wait_until(lambda: (ended := os.waitpid(child, os.WNOHANG))[0] and ended, timeout_s=15,
+                               what="the child to end")
+    except TimeoutError:
+        os.kill(child, 9)
+        os.waitpid(child, 0)
+        return 9
+    return os.waitstatus_to_exitcode(status)
 
 
 def test_a_child_publishes_and_closes_and_leaves_its_parents_messages_and_connections_alone(mns: LocalMns) -> None:

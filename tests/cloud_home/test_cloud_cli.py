@@ -1,7 +1,6 @@
 """`celery -A workers cloud`: what operators can do by hand, and what they are told when they cannot."""
 
 import secrets
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,41 +15,15 @@ from app.job import Route, Service, State, model_part, new_job_id
 from app.ledger import CloudLedger, Ledger
 from app.settings import Settings
 from ops.cloud import cloud
-from ops.embedded_redis import EmbeddedRedis, free_port, start
+from ops.embedded_redis import free_port
 from ops.mns_server import Fault, LocalMns
 from ops.waiting import wait_until
 from routing.cloud import words
 from routing.cloud.fleet import Fleet
 from routing.cloud.link import Link
 from routing.cloud.post import Post
-from tests.cloud_stand_in import Run, StandIn, reaching
+from tests.cloud_home.stand_in import Run, StandIn
 from tests.model_ledger import PLACE, a_job, a_running_job
-
-
-@pytest.fixture(scope="module")
-def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedRedis]:
-    """One Redis: what is tested here is not the scripts."""
-    server = start(tmp_path_factory.mktemp("redis"), fsync="no")
-    yield server
-    server.stop()
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[LocalMns]:
-    with LocalMns.running([("id", "secret")], objects=False) as one:
-        yield one
-
-
-@pytest.fixture
-def mns(server: LocalMns) -> Iterator[LocalMns]:
-    """The server, without faults."""
-    yield server
-    server.faults.clear()
-
-
-@pytest.fixture
-def settings(settings: Settings, mns: LocalMns, tmp_path: Path) -> Settings:
-    return reaching(settings, mns, tmp_path)
 
 
 def run(settings: Settings, *arguments: str) -> Result:
@@ -244,7 +217,7 @@ def test_the_status_shows_that_nobody_works_and_why_the_queues_are_not_reached(
     shown = "\n".join(done(nowhere, "status"))
 
     assert "they are not reached: " in shown
-    assert "does not reach them: OSError: no route" in shown
+    assert "has not reached them for 0 s: OSError: no route" in shown
     assert "none lives" in shown
 
 

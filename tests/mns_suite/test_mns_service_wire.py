@@ -8,29 +8,24 @@ import base64
 import hashlib
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from email.utils import formatdate
 
 import pytest
 
-from tests.mns_service import NAMESPACE, VERSION, Queues, Request, Service, document, md5, sign, some_queues, the_service
+from tests.mns_suite.client import (
+    NAMESPACE,
+    VERSION,
+    Queues,
+    Request,
+    Service,
+    document,
+    md5,
+    sign,
+)
 
 _BODY = document("Message", MessageBody="hello")
-
-
-@pytest.fixture(scope="module")
-def service() -> Iterator[Service]:
-    """The service under test."""
-    with the_service() as one:
-        yield one
-
-
-@pytest.fixture
-def queues(service: Service) -> Iterator[Queues]:
-    """Queues of this test."""
-    with some_queues(service) as some:
-        yield some
 
 
 @pytest.mark.parametrize(("method", "target", "date", "extra", "secret", "signature"), [

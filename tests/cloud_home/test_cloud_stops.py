@@ -4,7 +4,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import redis
@@ -12,52 +11,16 @@ import redis
 from app.cloud_registry import CloudRegistry
 from app.ledger import Claim, CloudLedger, Ledger
 from app.settings import Settings
-from ops.embedded_redis import EmbeddedRedis, free_port, start
+from ops.embedded_redis import free_port
 from ops.mns_server import Fault, LocalMns
 from ops.waiting import wait_until
 from routing.cloud.fleet import GONE_S, Fleet
 from routing.cloud.home import Home
 from routing.cloud.stops import Stops
-from tests.cloud_stand_in import Run, StandIn, counting, reaching
+from tests.cloud_home.stand_in import Run, StandIn
 from tests.model_ledger import a_job
 
 SOON_S = 20.0
-
-
-@pytest.fixture(scope="module")
-def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedRedis]:
-    """One Redis: what is tested here is not the scripts."""
-    server = start(tmp_path_factory.mktemp("redis"), fsync="no")
-    yield server
-    server.stop()
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[LocalMns]:
-    with LocalMns.running([("id", "secret")], objects=False) as one:
-        yield one
-
-
-@pytest.fixture
-def mns(server: LocalMns) -> Iterator[LocalMns]:
-    """The server, without faults."""
-    yield server
-    server.faults.clear()
-
-
-@pytest.fixture
-def settings(settings: Settings, mns: LocalMns, tmp_path: Path) -> Settings:
-    return reaching(settings, mns, tmp_path)
-
-
-@pytest.fixture
-def cloud(client: redis.Redis, settings: Settings) -> CloudLedger:
-    return CloudLedger(client, settings)
-
-
-@pytest.fixture
-def fleet(client: redis.Redis, settings: Settings) -> Fleet:
-    return Fleet(client, settings)
 
 
 @pytest.fixture
@@ -69,11 +32,6 @@ def workers(settings: Settings, fleet: Fleet) -> Iterator[list[StandIn]]:
     yield two
     for one in two:
         one.close()
-
-
-@pytest.fixture
-def counted() -> Callable[[str], int]:
-    return counting()
 
 
 @contextmanager

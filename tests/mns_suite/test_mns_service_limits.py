@@ -3,24 +3,21 @@
 The same file runs against the real service: see tests/mns_service.py.
 """
 
-from collections.abc import Iterator
 from urllib.parse import quote
 
 import pytest
 from mns.mns_exception import MNSClientParameterException
 from mns.queue import Message, QueueMeta
 
-from tests.mns_service import (
+from tests.mns_suite.client import (
     Queues,
     Service,
     attributes,
     document,
     empty,
     refused,
-    some_queues,
     take,
     take_all,
-    the_service,
     took,
 )
 
@@ -34,20 +31,6 @@ _ATTRIBUTES = {"vis_timeout": "visibility_timeout", "max_msg_size": "maximum_mes
                "msg_ttl": "message_retention_period", "delay_sec": "delay_seconds",
                "polling_wait_sec": "polling_wait_seconds"}
 _KB = 1024
-
-
-@pytest.fixture(scope="module")
-def service() -> Iterator[Service]:
-    """The service under test."""
-    with the_service() as one:
-        yield one
-
-
-@pytest.fixture
-def queues(service: Service) -> Iterator[Queues]:
-    """Queues of this test."""
-    with some_queues(service) as some:
-        yield some
 
 
 @pytest.mark.parametrize(("name", "value"), _ALLOWED)

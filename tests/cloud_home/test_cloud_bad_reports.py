@@ -1,7 +1,6 @@
 """What becomes of reports that cannot be read, meant or recorded: they are put aside, and hold up no other."""
 
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -11,43 +10,11 @@ from kombu import Producer
 from app.job import State
 from app.ledger import Claim, Ledger
 from app.settings import Settings
-from ops.embedded_redis import EmbeddedRedis, start
 from ops.mns_server import LocalMns
 from ops.waiting import wait_until
 from routing.cloud import broker, words
-from tests.cloud_hearing import SOON_S, hearing, sent, settled, wait_for
-from tests.cloud_stand_in import StandIn, counting, reaching, take
-
-
-@pytest.fixture(scope="module")
-def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedRedis]:
-    """One Redis: what is tested here is not the scripts."""
-    server = start(tmp_path_factory.mktemp("redis"), fsync="no")
-    yield server
-    server.stop()
-
-
-@pytest.fixture(scope="module")
-def mns() -> Iterator[LocalMns]:
-    with LocalMns.running([("id", "secret")], objects=False) as one:
-        yield one
-
-
-@pytest.fixture
-def settings(settings: Settings, mns: LocalMns, tmp_path: Path) -> Settings:
-    return reaching(settings, mns, tmp_path)
-
-
-@pytest.fixture
-def worker(settings: Settings) -> Iterator[StandIn]:
-    one = StandIn(settings)
-    yield one
-    one.close()
-
-
-@pytest.fixture
-def counted() -> Callable[[str], int]:
-    return counting()
+from tests.cloud_home.at_work import SOON_S, hearing, sent, settled, wait_for
+from tests.cloud_home.stand_in import StandIn, take
 
 
 def dead(settings: Settings) -> str:

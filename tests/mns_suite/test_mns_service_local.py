@@ -13,13 +13,12 @@ from mns.mns_exception import MNSClientNetworkException
 from mns.queue import Message, QueueMeta
 
 from ops.mns_server import Fault, LocalMns
-from tests.mns_service import (
+from tests.mns_suite.client import (
     Queues,
     Service,
     attributes,
     empty,
     refused,
-    some_queues,
     take,
     take_all,
     took,
@@ -42,13 +41,6 @@ def service(mns: LocalMns) -> Iterator[Service]:
     """It, as the suite sees a service; no fault outlives the test."""
     yield Service(mns.endpoint, *_KEY)
     mns.faults.clear()
-
-
-@pytest.fixture
-def queues(service: Service) -> Iterator[Queues]:
-    """Queues of this test."""
-    with some_queues(service) as some:
-        yield some
 
 
 @pytest.mark.parametrize("body", [

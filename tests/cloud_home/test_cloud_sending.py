@@ -14,61 +14,23 @@ from app import logs
 from app.job import Route, State, new_job_id
 from app.ledger import CloudLedger, Ledger
 from app.settings import Settings
-from ops.embedded_redis import EmbeddedRedis, free_port, start
+from ops.embedded_redis import free_port
 from ops.mns_server import Fault, LocalMns
 from routing.cloud import broker
 from routing.cloud.post import NotPosted, PerhapsPosted, Post
 from routing.cloud.sending import Sender, Sent
 from routing.recovery import Recovery
-from tests.cloud_stand_in import Run, StandIn, reaching
+from tests.cloud_home.stand_in import Run, StandIn
 from tests.model_ledger import PLACE, a_job, a_running_job
 
 DECISION = b'{"rule":"by-hand","detail":"the test says so"}'
 LATER_MS = 10_000_000
 
 
-@pytest.fixture(scope="module")
-def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedRedis]:
-    """One Redis: what is tested here is not the scripts."""
-    server = start(tmp_path_factory.mktemp("redis"), fsync="no")
-    yield server
-    server.stop()
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[LocalMns]:
-    with LocalMns.running([("id", "secret")], objects=False) as one:
-        yield one
-
-
-@pytest.fixture
-def mns(server: LocalMns) -> Iterator[LocalMns]:
-    """The server, without faults."""
-    yield server
-    server.faults.clear()
-
-
-@pytest.fixture
-def settings(settings: Settings, mns: LocalMns, tmp_path: Path) -> Settings:
-    return reaching(settings, mns, tmp_path)
-
-
-@pytest.fixture
-def cloud(client: redis.Redis, settings: Settings) -> CloudLedger:
-    return CloudLedger(client, settings)
-
-
 @pytest.fixture
 def sender(cloud: CloudLedger, settings: Settings) -> Iterator[Sender]:
     with Post(settings) as post:
         yield Sender(cloud, post, settings)
-
-
-@pytest.fixture
-def worker(settings: Settings) -> Iterator[StandIn]:
-    one = StandIn(settings)
-    yield one
-    one.close()
 
 
 def send(sender: Sender, job_id: str) -> Sent:
@@ -199,6 +161,36 @@ def test_where_nobody_can_say_whether_mns_took_it_the_job_comes_home_unless_it_i
     later = CloudLedger(client, settings, now_ms=ledger.read(job_id).created_ms + LATER_MS)
     assert job_id in later.come_home()
     assert is_home(ledger, job_id)
+
+
+class Killed(BaseException):
+    """The process ends here."""
+
+
+def test_of_a_sender_that_is_killed_between_two_messages_what_went_out_counts_and_the_rest_comes_home(
+        client: redis.Redis, settings: Settings, cloud: CloudLedger, ledger: Ledger, worker: StandIn,
+        monkeypatch: pytest.MonkeyPatch) -> None:
+    jobs = {ledger.submit(a_job()).job_id for _ in range(20)}
+    posted: list[str] = []
+
+    def send_two(post: Post, *args: Any, message_id: str, really: Any = Post.send) -> None:
+        if len(posted) == 2:
+            raise Killed
+        really(post, *args, message_id=message_id)
+        posted.append(message_id)
+
+    monkeypatch.setattr(Post, "send", send_two)
+    with Post(settings) as post, pytest.raises(Killed):
+        Sender(cloud, post, settings).send_waiting(20, decision=DECISION)
+    monkeypatch.undo()
+    errands = [worker.errand() for _ in range(2)]
+    assert {errand.job for errand in errands} == set(posted)
+    assert cloud.begin(errands[0].job, errands[0].ticket, PLACE, run=Run(errands[0].job, errands[0].ticket).run)
+
+    later = CloudLedger(client, settings, now_ms=ledger.read(errands[0].job).created_ms + LATER_MS)
+    assert len(later.come_home()) == 15, "of the sixteen that the ledger had let go of"
+    assert all(is_home(ledger, job_id) for job_id in jobs - {errands[0].job})
+    assert later.begin(errands[1].job, errands[1].ticket, PLACE, run="too late") is None
 
 
 def test_the_recovery_task_brings_home_what_nobody_has_begun(

@@ -13,7 +13,7 @@ from ops.mns_server import LocalMns
 from ops.waiting import wait_until
 from routing.cloud import broker
 from routing.cloud.hearing import Hearing
-from tests.cloud_stand_in import Run
+from tests.cloud_home.stand_in import Run
 from tests.model_ledger import a_job
 
 SOON_S = 20.0

@@ -5,44 +5,26 @@ The same file runs against the real service: see tests/mns_service.py.
 
 import threading
 import time
-from collections.abc import Iterator
 
-import pytest
 from mns.account import Account
 from mns.message_property import MessagePropertyValue, MessageSystemPropertyValue
 from mns.mns_common import RequestInfo
 from mns.queue import Message
 
 from ops.waiting import wait_until
-from tests.mns_service import (
+from tests.mns_suite.client import (
     PATIENCE_S,
     Queues,
     Service,
     empty,
     refused,
-    some_queues,
     take,
     take_all,
-    the_service,
     took,
     visible,
 )
 
 UNICODE = "你好世界 Grüße 😀 <tag> & \"quotes\" 'single'\n\ttwo lines"
-
-
-@pytest.fixture(scope="module")
-def service() -> Iterator[Service]:
-    """The service under test."""
-    with the_service() as one:
-        yield one
-
-
-@pytest.fixture
-def queues(service: Service) -> Iterator[Queues]:
-    """Queues of this test."""
-    with some_queues(service) as some:
-        yield some
 
 
 def test_a_message_comes_back_as_it_was_sent(queues: Queues) -> None:

@@ -2,11 +2,10 @@
 sides."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-import pytest
 import redis
 
 from app.announcements import Announcements
@@ -17,52 +16,14 @@ from app.ledger import Ledger
 from app.settings import Settings
 from app.store import open_redis
 from app.streams import Streams
-from ops.embedded_redis import EmbeddedRedis, free_port, start
+from ops.embedded_redis import free_port, start
 from ops.mns_server import Fault, LocalMns
 from ops.sandbox import kill
 from ops.waiting import wait_until
 from routing.cloud import broker, words
 from routing.cloud.post import Post
-from tests.cloud_hearing import SOON_S, books, hearing, sent, settled, wait_for
-from tests.cloud_stand_in import Run, StandIn, counting, reaching
-
-
-@pytest.fixture(scope="module")
-def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedRedis]:
-    """One Redis: what is tested here is not the scripts."""
-    server = start(tmp_path_factory.mktemp("redis"), fsync="no")
-    yield server
-    server.stop()
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[LocalMns]:
-    with LocalMns.running([("id", "secret")], objects=False) as one:
-        yield one
-
-
-@pytest.fixture
-def mns(server: LocalMns) -> Iterator[LocalMns]:
-    """The server, without faults."""
-    yield server
-    server.faults.clear()
-
-
-@pytest.fixture
-def settings(settings: Settings, mns: LocalMns, tmp_path: Path) -> Settings:
-    return reaching(settings, mns, tmp_path)
-
-
-@pytest.fixture
-def worker(settings: Settings) -> Iterator[StandIn]:
-    one = StandIn(settings)
-    yield one
-    one.close()
-
-
-@pytest.fixture
-def counted() -> Callable[[str], int]:
-    return counting()
+from tests.cloud_home.at_work import SOON_S, books, hearing, sent, settled, wait_for
+from tests.cloud_home.stand_in import Run, StandIn
 
 
 def disorder(mns: LocalMns, settings: Settings) -> None:

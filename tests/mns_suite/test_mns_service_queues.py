@@ -4,33 +4,15 @@ The same file runs against the real service: see tests/mns_service.py.
 """
 
 import time
-from collections.abc import Iterator
 
-import pytest
 from mns.queue import Message, QueueMeta
 
-from tests.mns_service import (
+from tests.mns_suite.client import (
     Queues,
     Service,
     attributes,
     refused,
-    some_queues,
-    the_service,
 )
-
-
-@pytest.fixture(scope="module")
-def service() -> Iterator[Service]:
-    """The service under test."""
-    with the_service() as one:
-        yield one
-
-
-@pytest.fixture
-def queues(service: Service) -> Iterator[Queues]:
-    """Queues of this test."""
-    with some_queues(service) as some:
-        yield some
 
 
 def test_a_queue_is_created_with_its_attributes_and_tells_them(queues: Queues) -> None:
