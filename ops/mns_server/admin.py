@@ -76,20 +76,16 @@ class Admin:
                 queue = parse_qs(url.query).get("queue", [None])[0]
                 return lambda: self._mns.audit(queue)
             case "POST", ["queues", name, "dlq"]:
-                return lambda: self._set_dead_letters(name, _object(body))
+                return lambda: self._set_dead_letters(name, _policy(_object(body)))
             case "DELETE", ["queues", name, "dlq"]:
-                return lambda: self._change(lambda: self._mns.service.set_dead_letters(name, None))
+                return lambda: self._set_dead_letters(name, None)
             case method, [one]:
                 found = self._table.get((method, one))
                 return None if found is None else lambda: found(body)
         return None
 
-    def _set_dead_letters(self, name: str, body: dict[str, Any]) -> None:
-        policy = DeadLetters(str(body["target"]), _MAX_RECEIVES.check(int(body["max_receives"])))
-        self._change(lambda: self._mns.service.set_dead_letters(name, policy))
-
-    def _change(self, change: Callable[[], None]) -> None:
-        change()
+    def _set_dead_letters(self, name: str, policy: DeadLetters | None) -> None:
+        self._mns.service.set_dead_letters(name, policy)
         self._mns.service.commit()
 
     def _queues(self, _: Any) -> list[dict[str, Any]]:
@@ -126,6 +122,10 @@ class Admin:
             mns.service.most_polls = most_polls
         mns.admission.skew_s = skew_s
         return self._settings()
+
+
+def _policy(body: dict[str, Any]) -> DeadLetters:
+    return DeadLetters(str(body["target"]), _MAX_RECEIVES.check(int(body["max_receives"])))
 
 
 def _object(body: Any) -> dict[str, Any]:

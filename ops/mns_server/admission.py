@@ -9,6 +9,7 @@ import hmac
 import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from email.utils import formatdate
 
 from ops.mns_server import signature
 from ops.mns_server.errors import Refused
@@ -54,7 +55,7 @@ class Admission:
 
     def date(self) -> str:
         """Return the time of day for a header."""
-        return _date(int(self.now_s()))
+        return formatdate(self.now_s(), usegmt=True)
 
 
 def check_date(headers: Mapping[str, str], *, now_s: float) -> None:
@@ -75,11 +76,6 @@ def _seconds(text: str) -> float | None:
         return datetime.strptime(text, _DATE).replace(tzinfo=UTC).timestamp()
     except ValueError:
         return None
-
-
-@functools.lru_cache(maxsize=16)
-def _date(now_s: int) -> str:
-    return datetime.fromtimestamp(now_s, UTC).strftime(_DATE)
 
 
 def _check_token(headers: Mapping[str, str], key: Key) -> None:

@@ -39,7 +39,7 @@ def queue_url(url: str) -> str:
 def queues(entries: Iterable[str], next_marker: str) -> bytes:
     """Return the body of ListQueue; each entry is the inside of a `<Queue>`."""
     marker = xml.leaf("NextMarker", next_marker) if next_marker else ""
-    return xml.document("Queues", "".join(xml.node("Queue", [entry]) for entry in entries) + marker)
+    return xml.document("Queues", "".join(xml.node("Queue", entry) for entry in entries) + marker)
 
 
 def sent(one: Delivery) -> bytes:
@@ -55,7 +55,7 @@ def sent(one: Delivery) -> bytes:
 def sent_batch(results: Sequence[Delivery | Refused]) -> bytes:
     """Return the body of BatchSendMessage. Beside a failure, the SDK takes nothing but id and digest."""
     partial = any(isinstance(result, Refused) for result in results)
-    entries = [xml.node("Message", [_sent_entry(result, partial=partial)]) for result in results]
+    entries = [xml.node("Message", _sent_entry(result, partial=partial)) for result in results]
     return xml.document("Messages", "".join(entries))
 
 
@@ -75,7 +75,7 @@ def message(one: Delivery) -> bytes:
 
 def messages(several: Iterable[Delivery]) -> bytes:
     """Return the body of BatchReceiveMessage or BatchPeekMessage."""
-    return xml.document("Messages", "".join(xml.node("Message", [_message_elements(one)]) for one in several))
+    return xml.document("Messages", "".join(xml.node("Message", _message_elements(one)) for one in several))
 
 
 def changed(one: Delivery) -> bytes:
@@ -88,7 +88,7 @@ def not_deleted(failures: Iterable[tuple[str, Refused]]) -> bytes:
     """Return the body of a BatchDeleteMessage of which something failed: only what did."""
     entries = [xml.leaves({"ErrorCode": refusal.code, "ErrorMessage": refusal.message, "ReceiptHandle": handle})
                for handle, refusal in failures]
-    return xml.document("Errors", "".join(xml.node("Error", [entry]) for entry in entries))
+    return xml.document("Errors", "".join(xml.node("Error", entry) for entry in entries))
 
 
 def account(logging_bucket: str) -> bytes:
@@ -119,5 +119,5 @@ def _message_elements(one: Delivery) -> str:
 def _properties(outer: str, inner: str, properties: Sequence[Property]) -> str:
     if not properties:
         return ""
-    return xml.node(outer, [xml.node(inner, [xml.leaves({"Name": one.name, "Value": one.value, "Type": one.kind})])
-                            for one in properties])
+    return xml.node(outer, "".join(xml.node(inner, xml.leaves({"Name": one.name, "Value": one.value, "Type": one.kind}))
+                                   for one in properties))

@@ -8,13 +8,14 @@ import logging
 import secrets
 import threading
 from collections import Counter
+from dataclasses import replace
 
 from ops.mns_server import answers
 from ops.mns_server.admission import VERSION, Admission
 from ops.mns_server.errors import Refused
 from ops.mns_server.faults import Fault, Faults
 from ops.mns_server.http_server import Hangup, Request, Response
-from ops.mns_server.operations import Call, Operations, call_of
+from ops.mns_server.operations import Operations, call_of
 from ops.mns_server.service import Service
 from ops.mns_server.targets import target_of
 
@@ -67,9 +68,8 @@ class Api:
             self._closing.wait(hit.latency_s)
         if hit.decisive and (instead := _instead(hit.decisive)):
             return instead
-        call = Call(call.operation, call.request, call.target, call.host, call.root, hit)
         try:
-            done = self.operations.perform(call)
+            done = self.operations.perform(replace(call, hit=hit))
         finally:
             self._service.commit()
         if hit.decisive:

@@ -1,7 +1,7 @@
 """The refusals of the service: a code, the HTTP status that goes with it, and a sentence.
 
 The table is that of the service's documentation ("Error codes", as of 2026). Every refusal that a client can see is a
-`Refused`; whatever else is raised becomes InternalError at the edge (`operations.py`).
+`Refused`; whatever else is raised becomes InternalError at the edge (`api.py`).
 """
 
 from collections.abc import Mapping

@@ -1,7 +1,6 @@
-"""What a queue tells of its changes, so that they outlive the process; and the one that forgets, for tests."""
+"""What a queue tells of its changes, so that they outlive the process where somebody keeps it."""
 
 from dataclasses import dataclass
-from typing import Protocol
 
 from ops.mns_server.attributes import Attributes, DeadLetters
 from ops.mns_server.message import Message
@@ -29,8 +28,9 @@ class QueueRecord:
     modified_ms: int
 
 
-class Journal(Protocol):
-    """Takes down changes, in order, as they are made (under the service's lock); `commit` makes them last."""
+class Journal:
+    """Takes down changes, in order, as they are made (under the service's lock); `commit` makes them last. This one keeps
+    nothing: the queues are gone with the process. `store.Store` keeps them."""
 
     def queue(self, record: QueueRecord) -> None:
         """A queue was made or changed."""
@@ -58,34 +58,3 @@ class Journal(Protocol):
 
     def close(self) -> None:
         """Commit, and let go of the file."""
-
-
-class Forgetful:
-    """Keeps nothing: the queues are gone with the process."""
-
-    def queue(self, record: QueueRecord) -> None:
-        """Forget it."""
-
-    def queue_gone(self, name: str) -> None:
-        """Forget it."""
-
-    def message(self, queue: str, message: Message) -> None:
-        """Forget it."""
-
-    def touched(self, message: Message) -> None:
-        """Forget it."""
-
-    def message_gone(self, message_id: str) -> None:
-        """Forget it."""
-
-    def counted(self, queue: str, counts: Counts) -> None:
-        """Forget it."""
-
-    def account(self, name: str, value: str) -> None:
-        """Forget it."""
-
-    def commit(self) -> None:
-        """Nothing lasts."""
-
-    def close(self) -> None:
-        """Nothing is held."""

@@ -11,7 +11,7 @@ from ops.mns_server.api import Api
 from ops.mns_server.clock import Clock, real
 from ops.mns_server.faults import Faults
 from ops.mns_server.http_server import HttpServer
-from ops.mns_server.journal import Forgetful, Journal
+from ops.mns_server.journal import Journal
 from ops.mns_server.keys import Key, Keys
 from ops.mns_server.service import NOTHING, Service
 from ops.mns_server.store import Store
@@ -20,7 +20,7 @@ ACCOUNT = "1234567890123456"
 
 
 class LocalMns:
-    """A running server. Make it with `running`, or with `start` and then `close`.
+    """A running server. To be closed; `running` does that.
 
     `port`, `admin_port`, `objects_port` (None without objects), `faults`, `keys` and `service` may be used while it runs.
     """
@@ -33,23 +33,26 @@ class LocalMns:
         `retention_s`. Raises `OSError` for a port that is taken, `StoreUnusable` for a data file that is."""
         self.keys, self.faults = Keys(keys), Faults(seed)
         self._host = host
-        self._journal: Journal
-        self._journal, memory = Store.open(data) if data else (Forgetful(), NOTHING)
-        with contextlib.ExitStack() as undo:
-            undo.callback(self._journal.close)
-            self.service = Service(self._journal, memory=memory, account=account, clock=clock or real)
-            undo.callback(self.service.close)
+        journal, memory = Store.open(data) if data else (Journal(), NOTHING)
+        with contextlib.ExitStack() as ending:
+            ending.callback(journal.close)
+            self.service = Service(journal, memory=memory, account=account, clock=clock or real)
+            ending.callback(self.service.close)
             self.admission = Admission(self.keys)
             self.api = Api(self.service, admission=self.admission, faults=self.faults)
             self.api.operations.counters_zero = counters == "zero"
-            self._data = HttpServer(self.api.answer, host=host, port=port, name="mns")
-            undo.callback(self._data.close)
-            self._admin = HttpServer(Admin(self).answer, host=host, port=admin_port, name="mns-admin")
-            undo.callback(self._admin.close)
-            self.port, self.admin_port = self._data.port, self._admin.port
-            self._objects = None if objects_port is None else self._serve_objects(objects_port, data, retention_s)
-            undo.pop_all()
-        self.objects_port = self._objects.port if self._objects else None
+            data_server = HttpServer(self.api.answer, host=host, port=port, name="mns")
+            ending.callback(data_server.close)
+            admin_server = HttpServer(Admin(self).answer, host=host, port=admin_port, name="mns-admin")
+            ending.callback(admin_server.close)
+            self.port, self.admin_port, self.objects_port = data_server.port, admin_server.port, None
+            if objects_port is not None:
+                object_server = self._serve_objects(objects_port, data, retention_s)
+                ending.callback(object_server.close)
+                self.objects_port = object_server.port
+            ending.callback(self.service.close)  # before the servers, which wait for the answers under way
+            ending.callback(self.api.close)
+            self._ending = ending.pop_all()
 
     @classmethod
     @contextlib.contextmanager
@@ -76,8 +79,8 @@ class LocalMns:
 
     def _serve_objects(self, port: int, data: Path | None, retention_s: float) -> objects.ObjectServer:
         folder = data.with_name(f"{data.stem}-objects") if data else None
-        return objects.serve(self._host, port, folder, lambda: [(key.id, key.secret, key.token) for key in self.keys.all()],
-                             retention_s=retention_s)
+        return objects.ObjectServer(self._host, port, folder, retention_s=retention_s,
+                                    keys=lambda: [(key.id, key.secret, key.token) for key in self.keys.all()])
 
     def audit(self, queue: str | None = None) -> dict[str, int]:
         """Return sent, deleted, dead, expired, active, inactive and delayed of a queue, or of all together."""
@@ -89,10 +92,4 @@ class LocalMns:
 
     def close(self) -> None:
         """Take no more requests, answer those under way (receives that wait: empty), and let go of ports and file."""
-        self.api.close()
-        self.service.close()
-        self._data.close()
-        self._admin.close()
-        if self._objects:
-            self._objects.close()
-        self._journal.close()
+        self._ending.close()

@@ -19,8 +19,7 @@ from email.utils import formatdate
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 from urllib.parse import unquote
 from xml.sax.saxutils import escape
 
@@ -41,58 +40,45 @@ _BUCKET = re.compile(r"[a-z0-9][a-z0-9-]{1,61}[a-z0-9]", re.ASCII)
 _CHUNK_SIZE = re.compile(rb"([0-9A-Fa-f]{1,8})(;[^\r\n]*)?\r\n")
 
 
-def serve(host: str, port: int, folder: Path | None, keys: Keys | Callable[[], Keys], *, retention_s: float = RETENTION_S,
-          clock: Callable[[], float] = time.time, buckets: Collection[str] | None = None) -> "ObjectServer":
-    """Start serving on a thread, on `port` (0: any free one), and return once it takes connections.
+class ObjectServer(ThreadingHTTPServer):
+    """A server that runs, on a thread, from when it is made until it is closed; also as a context."""
 
-    Without a `folder`, objects are kept in memory. `keys` are (id, secret, STS token or ""), or a function that returns
-    them, which is asked with each request; `buckets` those that there are, None: any. Raises OSError if the port cannot be
-    had.
-    """
-    shelf: Shelf = MemoryShelf(clock=clock) if folder is None else FolderShelf(folder, clock=clock)
-    return ObjectServer(_Server((host, port), shelf=shelf, keys=keys, retention_s=retention_s, clock=clock,
-                                buckets=buckets))
+    request_queue_size = 128
 
+    def __init__(self, host: str, port: int, folder: Path | None, keys: Keys | Callable[[], Keys], *,
+                 retention_s: float = RETENTION_S, clock: Callable[[], float] = time.time,
+                 buckets: Collection[str] | None = None) -> None:
+        """Listen on `port` (0: any free one).
 
-class ObjectServer:
-    """A running server. To be closed; also as a context."""
-
-    def __init__(self, server: "_Server") -> None:
-        self._server = server
-        self._thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, name="objects",
+        Without a `folder`, objects are kept in memory. `keys` are (id, secret, STS token or ""), or a function that returns
+        them, which is asked with each request; `buckets` those that there are, None: any. Raises OSError if the port cannot
+        be had.
+        """
+        self.shelf: Shelf = MemoryShelf(clock=clock) if folder is None else FolderShelf(folder, clock=clock)
+        self.clock, self.buckets = clock, buckets
+        self.keys = keys if callable(keys) else lambda: keys
+        self._retention_s, self._swept_at = retention_s, 0.0
+        self._connections: dict[threading.Thread, socket.socket] = {}
+        super().__init__((host, port), _Handler)
+        self._thread = threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.05}, name="objects",
                                         daemon=True)
         self._thread.start()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     @property
     def port(self) -> int:
         """The port that it listens on."""
-        return int(self._server.server_address[1])
+        return int(self.server_address[1])
 
     def close(self) -> None:
         """Stop, and end the connections; return when its threads are done. May be called again."""
         if self._thread.is_alive():
-            self._server.shutdown()
+            self.shutdown()
             self._thread.join()
-            self._server.server_close()
-            self._server.hang_up()
-
-
-class _Server(ThreadingHTTPServer):
-    request_queue_size = 128
-
-    def __init__(self, address: tuple[str, int], *, shelf: Shelf, keys: Keys | Callable[[], Keys], retention_s: float,
-                 clock: Callable[[], float], buckets: Collection[str] | None) -> None:
-        self.shelf, self.clock, self.buckets = shelf, clock, buckets
-        self.keys = keys if callable(keys) else lambda: keys
-        self._retention_s, self._swept_at = retention_s, 0.0
-        self._connections: dict[threading.Thread, socket.socket] = {}
-        super().__init__(address, _Handler)
+            self.server_close()
+            self._hang_up()
 
     def process_request(self, request: Any, client_address: Any) -> None:
         """Serve one connection on a thread of its own."""
@@ -108,8 +94,8 @@ class _Server(ThreadingHTTPServer):
         except OSError as exc:  # the client went away
             _log.debug("connection lost: %s", exc)
 
-    def hang_up(self) -> None:
-        """End the connections that are open, and wait for their threads. Only after serving has stopped."""
+    def _hang_up(self) -> None:
+        """End the connections that are open, and wait for their threads."""
         for connection in self._connections.values():
             with suppress(OSError):  # it is closed already
                 connection.shutdown(socket.SHUT_RDWR)
@@ -129,7 +115,7 @@ class _Handler(BaseHTTPRequestHandler):
     disable_nagle_algorithm = True
     timeout = _IDLE_S
     wbufsize = -1  # one write per answer
-    server: _Server
+    server: ObjectServer
 
     def do_PUT(self) -> None:
         self._answer(self._put)

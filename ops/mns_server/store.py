@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from ops.mns_server.attributes import Attributes, DeadLetters
-from ops.mns_server.journal import Counts, QueueRecord
+from ops.mns_server.journal import Counts, Journal, QueueRecord
 from ops.mns_server.message import Draft, Message, Property
 from ops.mns_server.service import Memory
 
@@ -46,7 +46,7 @@ class StoreUnusable(Exception):
     """The data file cannot be used; says why and what to do."""
 
 
-class Store:
+class Store(Journal):
     """The journal on a file. See the module."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:

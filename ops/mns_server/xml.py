@@ -5,7 +5,7 @@ disagree on its trailing slash). Whatever cannot be read is MalformedXML.
 Written: with the namespace as the service writes it.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NoReturn
 from xml.parsers import expat
@@ -110,9 +110,9 @@ def leaves(elements: Mapping[str, object]) -> str:
     return "".join(leaf(name, value) for name, value in elements.items())
 
 
-def node(name: str, inner: Iterable[str]) -> str:
+def node(name: str, inner: str) -> str:
     """Return an element that holds others, already written."""
-    return f"<{name}>{''.join(inner)}</{name}>"
+    return f"<{name}>{inner}</{name}>"
 
 
 def document(name: str, inner: str) -> bytes:

@@ -46,7 +46,7 @@ class Administration(virtual.Channel):  # type: ignore[misc]
 
     def queue_delete(self, queue: str, if_unused: bool = False, if_empty: bool = False, **_: Any) -> None:
         """Delete the queue and what is in it, unless it is in use here or not empty and the like was asked for."""
-        if (if_unused and queue in self._takers) or (if_empty and self._size(queue)):
+        if (if_unused and queue in self._takers) or (if_empty and (self._size(queue) or self.peek(queue))):
             return
         self.state.queue_bindings_delete(queue)
         self._delete(queue)
@@ -62,12 +62,6 @@ class Administration(virtual.Channel):  # type: ignore[misc]
                                f"an exchange of type {known['type']}; use a direct one",
                                (50, 20), "Channel.queue_bind", "540")
         super().queue_bind(queue, exchange, routing_key, arguments)
-
-    def _new_queue(self, queue: str, **_: Any) -> None:
-        self._link.queues.get(self._link.name(queue))
-
-    def _has_queue(self, queue: str, **_: Any) -> bool:
-        return self._link.queues.active(self._link.name(queue)) is not None
 
     def _size(self, queue: str) -> int:
         return self._link.queues.active(self._link.name(queue)) or 0

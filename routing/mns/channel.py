@@ -19,7 +19,6 @@ from routing.mns.inbox import Delivery
 from routing.mns.intake import Intake
 from routing.mns.link import Link
 from routing.mns.pollers import Poller
-from routing.mns.prefetch import Prefetch
 from routing.mns.rooms import Room, Slot
 
 _log = logging.getLogger(__name__)
@@ -35,7 +34,6 @@ class _Consumer:
 class Channel(Administration):
     """A channel of a `transport.Transport`."""
 
-    QoS = Prefetch
     do_restore = False  # kombu's way is to send a copy; ours gives the message itself back
     body_encoding = "utf-8"
     from_transport_options = ()

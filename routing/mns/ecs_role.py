@@ -33,19 +33,11 @@ class RoleProvider(Refreshing):
 
     def __init__(self, *, role: str = "", url: str = METADATA_URL, now: Callable[[], float] = time.time,
                  timeout_s: float = _TIMEOUT_S) -> None:
-        super().__init__()
-        self._role, self._url, self._clock, self._timeout_s = role, url, now, timeout_s
+        super().__init__(now)
+        self._role, self._url, self._timeout_s = role, url, timeout_s
 
     def __repr__(self) -> str:
         return f"ECS instance role by {self._url}"
-
-    def now(self) -> float:
-        """Unix time."""
-        return self._clock()
-
-    def changed(self) -> bool:
-        """False: only asking would tell."""
-        return False
 
     def fetch(self) -> Credentials:
         """Ask the metadata server. Raises RoleUnavailable."""

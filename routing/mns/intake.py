@@ -11,7 +11,6 @@ from datetime import UTC, datetime
 from typing import Any
 
 from routing.mns import wire
-from routing.mns.claim_check import BodyTampered
 from routing.mns.errors import BadBody, BadRequest, MnsError
 from routing.mns.inbox import Delivery
 from routing.mns.leases import Lease
@@ -20,7 +19,6 @@ from routing.mns.names import dead_name, is_dead_name
 from routing.mns.options import LONGEST_VISIBILITY_S
 from routing.mns.rooms import Slot
 from routing.mns.service import Received
-from routing.mns.stores import ObjectMissing
 
 _log = logging.getLogger(__name__)
 
@@ -47,7 +45,7 @@ class Intake:
             return None
         try:
             message = self._open(received, lease.tag)
-        except (BadBody, BodyTampered, ObjectMissing) as exc:
+        except BadBody as exc:
             self._put_aside(lease, received, str(exc))
         except MnsError as exc:
             _log.warning("the body of message %s of queue %s is not to be had now; trying again in %d s: %s",

@@ -21,16 +21,12 @@ class FileProvider(Refreshing):
     """The keys of the file at `path`."""
 
     def __init__(self, path: str | os.PathLike[str], *, now: Callable[[], float] = time.time) -> None:
-        super().__init__()
-        self._path, self._clock = Path(path), now
+        super().__init__(now)
+        self._path = Path(path)
         self._stamp: _Stamp = None
 
     def __repr__(self) -> str:
         return f"credentials file {self._path}"
-
-    def now(self) -> float:
-        """Unix time."""
-        return self._clock()
 
     def changed(self) -> bool:
         """Whether the file is another than the one read last; one that is gone is."""

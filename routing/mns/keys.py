@@ -11,6 +11,7 @@ import logging
 import os
 import threading
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Protocol
@@ -116,23 +117,21 @@ class Refreshing(ABC):
     #: How long after a fetch that brought nothing new, or failed, the next may follow.
     pause_s = 1.0
 
-    def __init__(self) -> None:
+    def __init__(self, now: Callable[[], float]) -> None:
+        self._now = now  # Unix time
         self._lock, self._pid = threading.Lock(), os.getpid()
         self._kept: Credentials | None = None
         self._failure: CredentialsUnusable | None = None  # of the last fetch
-        self._fetched_at: float | None = None  # by `now`
+        self._fetched_at: float | None = None
 
     @abstractmethod
     def fetch(self) -> Credentials:
         """Return the keys as they are at their source. Raises CredentialsUnusable."""
 
-    @abstractmethod
     def changed(self) -> bool:
-        """Whether the source shows, at little cost, that it holds other keys than those fetched last."""
-
-    @abstractmethod
-    def now(self) -> float:
-        """Unix time."""
+        """Whether the source shows, at little cost, that it holds other keys than those fetched last; False where only
+        fetching would tell."""
+        return False
 
     def get_credentials(self) -> Credentials:
         """Return keys that are good now. Raises CredentialsUnusable."""
@@ -154,20 +153,20 @@ class Refreshing(ABC):
             self._lock.release()
 
     def _ended(self, keys: Credentials) -> bool:
-        return keys.expires_at is not None and self.now() >= keys.expires_at
+        return keys.expires_at is not None and self._now() >= keys.expires_at
 
     def _due(self) -> bool:
         if self._fetched_at is None or self.changed():
             return True
         if self._kept is not None and self._failure is None and not self._near_end(self._kept):
             return False
-        return not 0 <= self.now() - self._fetched_at < self.pause_s  # below 0: the clock was set back
+        return not 0 <= self._now() - self._fetched_at < self.pause_s  # below 0: the clock was set back
 
     def _near_end(self, keys: Credentials) -> bool:
-        return keys.expires_at is not None and self.now() >= keys.expires_at - self.margin_s
+        return keys.expires_at is not None and self._now() >= keys.expires_at - self.margin_s
 
     def _fetch(self) -> None:
-        self._fetched_at = self.now()
+        self._fetched_at = self._now()
         try:
             self._kept = self.fetch()
         except CredentialsUnusable as failure:

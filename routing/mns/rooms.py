@@ -17,19 +17,14 @@ class Room:
 
     def __init__(self, limit: int = 0) -> None:
         self._changed = threading.Condition()
-        self._limit = limit  # 0: none
+        self._limit = limit  # the prefetch count; 0: none
         self._taken = 0  # asked for, or received and not delivered
         self._out = 0  # delivered and not acknowledged
         self._pollers = 0
         self._line: deque[object] = deque()
 
-    @property
-    def limit(self) -> int:
-        """The prefetch count; 0: no limit."""
-        return self._limit
-
     def set_limit(self, limit: int) -> None:
-        """Set the prefetch count."""
+        """Set the prefetch count; 0: no limit."""
         with self._changed:
             self._limit = limit
             self._changed.notify_all()

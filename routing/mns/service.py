@@ -101,11 +101,11 @@ class Service:
             return []  # "message not exist": there is none now
         return [_received(message) for message in messages]
 
-    def peek(self, queue: str, most: int = BATCH) -> int:
-        """Return how many messages could be received now, as far as the service shows them, without taking any."""
+    def peek(self, queue: str) -> int:
+        """Return how many messages could be received now, BATCH at most, as far as the service shows; none is taken."""
         try:
             with self._asking(f"look into queue {queue}", "mns:PeekMessage"):
-                return len(self._queue(queue).batch_peek_message(min(most, BATCH)))
+                return len(self._queue(queue).batch_peek_message(BATCH))
         except Gone:
             return 0  # "message not exist", as above
 
