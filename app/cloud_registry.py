@@ -47,8 +47,8 @@ class CloudLink(msgspec.Struct, frozen=True, kw_only=True):
 
     who: str  # the thread, e.g. "queue@server-1 hearing"
     why: str  # it does not reach them; empty: it does
-    since_ms: int  # Unix time by Redis's clock, as `said_ms`
-    said_ms: int
+    for_s: float  # how long it had been so when it was said
+    said_ms: int  # Unix time by Redis's clock
 
     @property
     def reachable(self) -> bool:
@@ -100,8 +100,7 @@ class CloudRegistry:
     def say(self, who: str, why: str, *, for_s: float) -> None:
         """Say that a thread has not reached the queues for so long, and why; or, without a reason, that it has."""
         with _translating():
-            now_ms = _now_ms(self._client)
-            link = CloudLink(who=who, why=why, since_ms=now_ms - round(for_s * 1000), said_ms=now_ms)
+            link = CloudLink(who=who, why=why, for_s=round(for_s, 3), said_ms=_now_ms(self._client))
             self._client.hset("cloud:links", who, msgspec.json.encode(link))
 
     def hang_up(self, who: str) -> None:

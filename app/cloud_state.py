@@ -7,8 +7,8 @@ from typing import Any
 import redis
 
 from app.cloud_registry import CloudLink, CloudRegistry, CloudWorker
-from app.job import Route
-from app.ledger.scripts import unavailable
+from app.job import Service
+from app.queues import Queue
 from app.settings import Settings
 
 
@@ -33,24 +33,18 @@ class Cloud:
         return {
             "url": self.url, "prefix": self.prefix, "reachable": self.reachable,
             "links": [{"thread": link.who, "reachable": link.reachable, "why": link.why,
-                       "for_s": round((link.said_ms - link.since_ms) / 1000, 3)} for link in self.links],
+                       "for_s": link.for_s} for link in self.links],
             "sent": self.sent, "running": self.running,
             "workers": [{"name": worker.name, "processors": worker.processor.split(",") if worker.processor else [],
                          "slots": worker.slots, "busy": worker.busy, "engine": worker.engine, "stopping": worker.stopping,
                          "heard_s": worker.heard_s, "figures": worker.figures} for worker in self.workers]}
 
 
-def read(client: redis.Redis, settings: Settings) -> Cloud | None:
-    """Return how the cloud stands; None where there is none. Raises `StoreUnavailable`."""
+def read(client: redis.Redis, settings: Settings, queues: Mapping[Service, Queue]) -> Cloud | None:
+    """Return how the cloud stands, where the queues stand so; None where there is none. Raises `StoreUnavailable`."""
     if not settings.mns_url:
         return None
-    try:
-        with client.pipeline(transaction=False) as pipeline:
-            pipeline.zcard("cloud")
-            pipeline.sort("leases", by="nosort", get="job:*->route")
-            sent, routes = pipeline.execute()
-    except (redis.exceptions.RedisError, OSError) as exc:
-        raise unavailable(exc) from exc
     registry = CloudRegistry(client)
-    return Cloud(url=settings.mns_url, prefix=settings.mns_prefix, links=registry.links(), sent=sent,
-                 running=routes.count(Route.CLOUD.value.encode()), workers=registry.workers())
+    return Cloud(url=settings.mns_url, prefix=settings.mns_prefix, links=registry.links(),
+                 sent=sum(queue.sent for queue in queues.values()),
+                 running=sum(queue.in_cloud for queue in queues.values()), workers=registry.workers())

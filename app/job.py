@@ -23,10 +23,10 @@ class State(StrEnum):
     QUEUED = "queued"
     """Accepted, waiting for a worker, here or in the cloud, or held for another job: for its turn in a line, or for the
     answer of one that asks the same. Entered by submit, release and reap. Left by claim, take, begin (in the cloud), cancel
-    and expire, and, held for an answer, with the end of the one that gives it. Sent to the cloud, and home again by recall
-    and come_home, it stays queued, and no attempt begins. A crash anywhere leaves it queued: it is in its service's waiting
-    set, where recovery repeats a lost wake-up, or in the set of those held, or in that of those sent, from where it comes
-    home when nobody out there begins it in time."""
+    and expire, and, held for an answer, with the end of the one that gives it. Sent to the cloud, and home again by recall,
+    keep and come_home, it stays queued, and no attempt begins. A crash anywhere leaves it queued: it is in its service's
+    waiting set, where recovery repeats a lost wake-up, or in the set of those held, or in that of those sent, from where it
+    comes home when nobody out there begins it in time."""
 
     RUNNING = "running"
     """One worker owns it under a lease: here, or, where its route is the cloud, a run out there. Entered by claim, take and

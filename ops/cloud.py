@@ -7,7 +7,7 @@ import click
 import msgspec
 import redis
 
-from app import cloud_state
+from app import cloud_state, queues
 from app.cloud_registry import CloudRegistry
 from app.errors import JobGone, JobUnknown, TandemError
 from app.job import Job, Route, Service, State, model_part
@@ -186,13 +186,15 @@ def status(settings: Settings) -> None:
     """Show whether the queues are reached, what is in the cloud, who works there, and what was counted."""
     _check_set(settings)
     client = open_redis(settings)
-    found, counts = cloud_state.read(client, settings), Ledger(client, settings).census().counts
+    found = cloud_state.read(client, settings, queues.read(client))
+    counts = Ledger(client, settings).census().counts
     assert found is not None, "MNS is set"
     _show("queues", f"{found.url}, names begin with {found.prefix}")
     for line in _look(settings):
         _show("from here", line)
     for link in found.links:
-        _show("at home", f"{link.who}: {'reaches them' if link.reachable else f'does not reach them: {link.why}'}")
+        fact = "reaches them" if link.reachable else f"has not reached them for {link.for_s:.0f} s: {link.why}"
+        _show("at home", f"{link.who}: {fact}")
     if not found.links:
         _show("at home", "no queue worker says whether it reaches them; none lives, or none has mns_url set")
     _show("sent", f"{found.sent} not begun, as far as is known here")

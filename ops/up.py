@@ -85,11 +85,7 @@ def start(settings: Settings, plan: Topology, mns: LocalMns | None, supervisors:
     """Do the steps. Raises what kept one from being done."""
     progress = Progress(steps=8 if mns else 7, check=interruption.check)
     progress.step("looking for free ports")
-    stack.check_ports(plan)
-    if settings.redis_url:
-        embedded_redis.check_version(open_redis(settings))
-    if notice := sharing_notice(plan):
-        print(f"      {notice}")
+    _look_around(settings, plan)
     progress.step("the demo model" if settings.engine == "torch" and not settings.model else "the model: as set")
     model = _prepared_model(settings)
     password = secrets.token_urlsafe(12)
@@ -98,19 +94,7 @@ def start(settings: Settings, plan: Topology, mns: LocalMns | None, supervisors:
         settings = _start_shared(settings, plan, mns, supervisors, f"{first_job.USERNAME}:{password}")
     progress.step(f"{len(plan.servers)} servers: {', '.join(server.name for server in plan.servers)}"
                   + (", and a cloud worker" if mns else ""))
-    folders = [run_folder(settings, server) for server in plan.servers]
-    refusals = readiness.Refusals([*folders, local_cloud.run_folder(settings)] if mns else folders)
-    began_s = time.monotonic()
-    with interruption.held():
-        _start_servers(settings, plan, supervisors)
-        if mns and plan.cloud:
-            _start_cloud_worker(settings, plan.cloud, supervisors, model)
-
-    def check() -> None:
-        interruption.check()
-        refusals.check()
-
-    readiness.wait_for_servers(settings, plan, check)
+    check = _start_workers(settings, plan, plan.cloud if mns else None, supervisors, interruption, model=model)
     progress.step("an account and an API key")
     account, api_key = first_job.demo_account(Accounts(open_redis(settings)), password)
     progress.step("a first job, over HTTP")
@@ -118,13 +102,42 @@ def start(settings: Settings, plan: Topology, mns: LocalMns | None, supervisors:
     _show_an_answer(plan, account.username, password)
     if mns:
         progress.step("a second job, sent to the cloud by hand")
-        readiness.wait_for_cloud_worker(settings, check, since_s=began_s)
         _show_an_answer_of_the_cloud(settings, plan, api_key)
     progress.step("writing up.json")
     with interruption.held():
         report = _report(settings, plan, mns, supervisors, {"username": account.username, "password": password}, api_key)
         _write_private(Files(settings.data_dir), report)
     print("\n" + summary(report))
+
+
+def _look_around(settings: Settings, plan: Topology) -> None:
+    stack.check_ports(plan)
+    if settings.redis_url:
+        embedded_redis.check_version(open_redis(settings))
+    if notice := sharing_notice(plan):
+        print(f"      {notice}")
+
+
+def _start_workers(settings: Settings, plan: Topology, cloud: CloudSpec | None, supervisors: Supervisors,
+                   interruption: Interruption, *, model: str) -> Callable[[], None]:
+    """Start the servers and, if there is to be one, the cloud worker, and wait until they can be used. Return a check that
+    raises when the start is to end, or a worker has refused to start."""
+    refusals = readiness.Refusals([*(run_folder(settings, server) for server in plan.servers),
+                                   local_cloud.run_folder(settings)])
+
+    def check() -> None:
+        interruption.check()
+        refusals.check()
+
+    began_s = time.monotonic()
+    with interruption.held():
+        _start_servers(settings, plan, supervisors)
+        if cloud:
+            _start_cloud_worker(settings, cloud, supervisors, model)
+    readiness.wait_for_servers(settings, plan, check)
+    if cloud:
+        readiness.wait_for_cloud_worker(settings, check, since_s=began_s)
+    return check
 
 
 def _show_an_answer(plan: Topology, username: str, password: str) -> None:

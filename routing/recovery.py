@@ -96,7 +96,8 @@ class Recovery:
                 logs.event("wakeups_repeated", service=service.value, wakeups=pushed)
 
     def _bring_home(self) -> None:
-        """Bring home what was sent to the cloud and nobody there has begun; what was begun there, `_reap` does."""
+        """Bring home what was sent to the cloud and nobody there has begun, also after MNS was unset; what was begun there,
+        `_reap` does."""
         for _ in range(_MOST_BATCHES):
             if not (home := self._cloud.come_home()):
                 return

@@ -63,6 +63,7 @@ def configuration(settings: Settings) -> dict[str, Any]:
         "worker_disable_prefetch": True,  # jobs wait in the ledger, where they can be seen and moved
         "worker_prefetch_multiplier": 1,
         "worker_pool": "workers.pool:TaskPool",
+        "worker_consumer": "workers.consumer:ServiceConsumer",
         "task_ignore_result": True,  # the ledger holds the results; the backend only reads them
         "worker_enable_remote_control": True,  # without it a worker can go deaf after a broker restart
         "task_track_started": True,

@@ -12,8 +12,8 @@ from flask import Blueprint, Response, request
 from prometheus_client import CollectorRegistry, exposition
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
-from app import cloud_state
-from app.api import bodies, queues
+from app import cloud_state, queues
+from app.api import bodies
 from app.api.caller import operators_only
 from app.api.request_times import RequestTimes
 from app.job import Service, State
@@ -70,11 +70,11 @@ class _Collector:
             workers = gateway.registry.workers()
         except (redis.exceptions.RedisError, OSError) as exc:
             raise unavailable(exc) from exc
-        census = gateway.ledger.census()
+        census, lines = gateway.ledger.census(), queues.read(gateway.client)
         yield from _of_jobs(census)
-        yield from _of_queues(queues.read(gateway.client))
+        yield from _of_queues(lines)
         yield from _of_workers(workers)
-        if out_there := cloud_state.read(gateway.client, gateway.settings):
+        if out_there := cloud_state.read(gateway.client, gateway.settings, lines):
             yield from _of_cloud(out_there, census)
         times: RequestTimes = gateway.request_times
         yield from times.collect(gateway.settings.server or "gateway")

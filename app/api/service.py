@@ -5,8 +5,8 @@ from typing import Any
 import redis
 from flask import Blueprint, Response
 
-from app import cloud_state
-from app.api import bodies, openapi, queues
+from app import cloud_state, queues
+from app.api import bodies, openapi
 from app.api.caller import operators_only
 from app.api.etag import validated
 from app.ledger.scripts import unavailable
@@ -43,13 +43,13 @@ def status() -> Response:
         workers = gateway.registry.workers()
     except (redis.exceptions.RedisError, OSError) as exc:
         raise unavailable(exc) from exc
-    census = gateway.ledger.census()
+    census, lines = gateway.ledger.census(), queues.read(gateway.client)
     found = {service.value: {
         "waiting": queue.waiting, "woken": queue.woken, "backlog": queue.backlog, "running": queue.running,
         "in_cloud": queue.in_cloud, "sent": queue.sent, "held": queue.held,
         "messages": queue.messages, "oldest_s": queue.oldest_s,
-    } for service, queue in queues.read(gateway.client).items()}
-    out_there = cloud_state.read(gateway.client, gateway.settings)
+    } for service, queue in lines.items()}
+    out_there = cloud_state.read(gateway.client, gateway.settings, lines)
     return bodies.json_response({
         "profile": gateway.topology.profile.value,
         "gateway": gateway.settings.server,

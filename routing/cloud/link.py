@@ -22,18 +22,18 @@ class Link:
         self._why: str | None = None  # it does not reach them; "": it does; None: it has not tried
         self._since_s = 0.0
         self._say_s = 0.0  # when to say so again
-        self._failures = 0
+        self._whole_s = 0.0  # the longest that the next pause may be
 
     def up(self) -> None:
         """The queues were reached. May be called as often as one likes."""
-        self._failures = 0
+        self._whole_s = 0.0
         if self._why:
             logs.event("cloud_reachable", thread=self._who, after_s=round(self._clock() - self._since_s, 1))
         self._stand("")
 
     def down(self, exc: BaseException) -> None:
         """They were not reached."""
-        self._failures += 1
+        self._whole_s = min(2 * self._whole_s, _LONGEST_PAUSE_S) or _FIRST_PAUSE_S
         why = f"{type(exc).__name__}: {exc}"
         if not self._why:
             logs.event("cloud_unreachable", level=logging.WARNING, thread=self._who, why=why)
@@ -42,8 +42,7 @@ class Link:
     @property
     def pause_s(self) -> float:
         """How long to wait before the next try: twice as long after each failure, to half a minute."""
-        whole_s = min(_FIRST_PAUSE_S * 2.0 ** (self._failures - 1), _LONGEST_PAUSE_S)
-        return whole_s * random.uniform(0.75, 1.0)  # or all threads would try at the same time
+        return self._whole_s * random.uniform(0.75, 1.0)  # or all threads would try at the same time
 
     def tell(self) -> None:
         """Repeat how it stands, if it is time: what is not repeated is not believed for long."""

@@ -19,6 +19,7 @@ from app.settings import Settings
 from routing.cloud import words
 from routing.cloud.broker import REPORT_TASK, results_queue
 from routing.cloud.post import NotPosted, PerhapsPosted, TooLargeToPost
+from routing.mns.patience import Backoff
 from workers.cloud.packing import pack, weight
 from workers.cloud.speaker import Speaker
 
@@ -54,7 +55,7 @@ class Courier:
         self._speakers: dict[Speaker, None] = {}  # in the order in which they began
         self._outbox: deque[list[_Item]] = deque()  # a report each; an empty one says that the worker lives
         self._away_since_s: float | None = None
-        self._pause_s = _FIRST_PAUSE_S
+        self._backoff = Backoff(_FIRST_PAUSE_S, _LONGEST_PAUSE_S)
         self._sent_s = self._beat_s = float("-inf")
         self._wanted = threading.Event()
         self._stopping = threading.Event()
@@ -143,7 +144,8 @@ class Courier:
         self._post.send(results_queue(self._settings), REPORT_TASK, words.body("report", report), message_id=new_job_id())
         if self._away_since_s is not None:
             logs.event("mns_reachable", after_s=round(time.monotonic() - self._away_since_s, 1))
-        self._away_since_s, self._pause_s = None, _FIRST_PAUSE_S
+        self._away_since_s = None
+        self._backoff.reset()
 
     def _break_up(self, items: list[_Item], exc: TooLargeToPost) -> None:
         """Replace a report that is too large, which packing should not let happen, by one for each word; give up a word."""
@@ -166,6 +168,5 @@ class Courier:
         self._wait()
 
     def _wait(self) -> None:
-        self._stopping.wait(self._pause_s)
-        self._pause_s = min(2 * self._pause_s, _LONGEST_PAUSE_S)
+        self._stopping.wait(self._backoff.pause_s())
         self._wanted.set()

@@ -17,6 +17,7 @@ from app import logs
 from app.settings import Settings
 from routing.cloud import broker, words
 from routing.cloud.post import ERRORS, NotPosted, Post
+from routing.mns.patience import Backoff
 
 _LOOK_S = 0.5  # between two looks at whether to end
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 1.0, 15.0  # between two tries to reach MNS
@@ -32,7 +33,7 @@ class StopsHearing:
         self._heard = heard
         self._over = over
         self._ended = threading.Event()
-        self._pause_s = _FIRST_PAUSE_S
+        self._backoff = Backoff(_FIRST_PAUSE_S, _LONGEST_PAUSE_S)
         self._thread = threading.Thread(target=self._hear_until_over, name="tandem-stops", daemon=True)
 
     def start(self) -> None:
@@ -50,25 +51,21 @@ class StopsHearing:
                 self._hear()
             except ERRORS as exc:
                 logs.event("stops_unreachable", level=logging.WARNING, queue=self._queue, why=str(exc))
-                self._wait()
+                self._ended.wait(self._backoff.pause_s())
             except Exception as exc:  # noqa: BLE001 - the thread's outermost loop: a worker deaf to stops runs what is void
                 logs.event("stops_failed", level=logging.ERROR, exc_info=True, queue=self._queue, why=str(exc))
-                self._wait()
+                self._ended.wait(self._backoff.pause_s())
         self._delete()
 
     def _is_over(self) -> bool:
         return self._ended.is_set() or self._over()
-
-    def _wait(self) -> None:
-        self._ended.wait(self._pause_s)
-        self._pause_s = min(2 * self._pause_s, _LONGEST_PAUSE_S)
 
     def _hear(self) -> None:
         queue = Queue(self._queue, Exchange(""), routing_key=self._queue)
         with broker.connected(self._settings) as connection, \
                 Consumer(connection.channel(), [queue], on_message=self._take, on_decode_error=self._let_go,
                          accept=["json"]):
-            self._pause_s = _FIRST_PAUSE_S
+            self._backoff.reset()
             while not self._is_over():
                 _drain(connection)
 

@@ -4,14 +4,12 @@
 from the ledger.
 """
 
-import logging
 from collections.abc import Callable
 from typing import Any
 
 from celery import shared_task
 from celery.exceptions import Ignore
 
-from app import logs
 from app.job import service_of
 from workers import attempt, boot
 from workers.attempt import Code
@@ -36,7 +34,6 @@ def job_task(name: str) -> Callable[[Code], Code]:
 
 def _entry(task: Any) -> str:
     """Run the job that woke us. Celery's events tell the same as the ledger: succeeded, failed or revoked."""
-    _refuse_other_services(task)
     word = attempt.run(task.request.id, service_of(task.name), boot.node(), CODES)
     if word == "failed":
         raise JobFailed(f"job {task.request.id} failed; GET /v1/jobs/{task.request.id} says why")
@@ -45,16 +42,3 @@ def _entry(task: Any) -> str:
     if word not in ("succeeded", "again"):
         raise Ignore(word)
     return word
-
-
-def _refuse_other_services(task: Any) -> None:
-    """Leave a job alone that is of none of this worker's services, which has nothing loaded to run it with: somebody told
-    the worker to consume that queue (`celery control add_consumer` without `-d` tells all). It stops consuming it, and
-    recovery wakes the job anew. Raises `Ignore`."""
-    service = service_of(task.name)
-    if service in boot.node().services:
-        return
-    logs.event("queue_refused", level=logging.WARNING, job=task.request.id, queue=service.value,
-               why="this worker does not have that service")
-    task.app.control.cancel_consumer(service.value, destination=[task.request.hostname])
-    raise Ignore("another service's")
