@@ -36,7 +36,9 @@ def tree(root: type[TandemError]) -> list[type[TandemError]]:
 
 
 UNCOUNTED = [StoreUnavailable, SlotsTaken, errors.EngineUnavailable]  # nothing that the job did
-OURS = sorted(set(tree(TandemError)) - {JobStopped, errors.SettingsError}, key=lambda kind: kind.__name__)
+HERE = {errors.__name__, SlotsTaken.__module__}  # the other modules' are there or not by what else was imported
+OURS = sorted({kind for kind in tree(TandemError) if kind.__module__ in HERE} - {JobStopped, errors.SettingsError},
+              key=lambda kind: kind.__name__)
 COUNTED = [kind for kind in OURS if kind not in UNCOUNTED]
 FOREIGN = [ValueError, KeyError, RuntimeError, MemoryError, OSError, RecursionError, UnicodeError]
 
