@@ -16,7 +16,7 @@ down: $(STAMP)   ## stop everything that `make up` started
 	@$(BIN)/python -m ops.down
 
 test: check      ## every test, on the real parts
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 check: $(STAMP)  ## ruff, mypy --strict, import contracts
 	@$(BIN)/ruff check .

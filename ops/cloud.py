@@ -190,8 +190,6 @@ def status(settings: Settings) -> None:
     counts = Ledger(client, settings).census().counts
     assert found is not None, "MNS is set"
     _show("queues", f"{found.url}, names begin with {found.prefix}")
-    for line in _look(settings):
-        _show("from here", line)
     for link in found.links:
         fact = "reaches them" if link.reachable else f"has not reached them for {link.for_s:.0f} s: {link.why}"
         _show("at home", f"{link.who}: {fact}")
@@ -206,6 +204,8 @@ def status(settings: Settings) -> None:
     if not found.workers:
         _show("worker", "none lives")
     _show("counted", ", ".join(f"{text} {counts.get(name, 0)}" for name, text in _COUNTS.items()))
+    for line in _look(settings):  # last: an MNS that does not answer is waited for
+        _show("from here", line)
 
 
 def _look(settings: Settings) -> Iterator[str]:

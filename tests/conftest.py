@@ -6,6 +6,7 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 import redis
 from playwright.sync_api import Browser, expect
@@ -23,6 +24,10 @@ from tests.browser import Visit
 from tests.caller import Caller
 from tests.chat_page import PASSWORD, Reader
 from tests.operating import operate
+
+# how long an example takes says how busy the machine is
+hypothesis.settings.register_profile("tandem", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.load_profile("tandem")
 
 
 def redis_programs() -> list[str]:

@@ -155,7 +155,7 @@ def test_of_many_refreshes_at_once_one_answer_at_most_is_good(sessions: Sessions
     assert len([answer for answer in answers if refreshed(sessions, answer)]) <= 1
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(script=st.lists(st.tuples(st.sampled_from(["owner", "thief"]), st.booleans()), min_size=1, max_size=12),
        first=st.sampled_from(["owner", "thief"]))
 def test_two_who_share_a_token_never_both_go_on(

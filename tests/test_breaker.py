@@ -167,4 +167,4 @@ class BreakerMachine(RuleBasedStateMachine):
 
 
 TestBreakerMachine = BreakerMachine.TestCase
-TestBreakerMachine.settings = settings(deadline=None, stateful_step_count=40)
+TestBreakerMachine.settings = settings(stateful_step_count=40)

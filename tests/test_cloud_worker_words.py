@@ -35,7 +35,7 @@ def box() -> Box:
     return Box()
 
 
-@hypothesis_settings(max_examples=40, deadline=None)
+@hypothesis_settings(max_examples=40)
 @given(some.text(some.characters(codec="utf-8"), max_size=400), some.integers(min_value=20, max_value=200))
 def test_a_text_is_split_into_pieces_that_fit_and_that_make_it_up(text: str, most: int) -> None:
     pieces = packing.split(text, most)

@@ -159,7 +159,7 @@ def stopping(after: int | None) -> tuple[list[Decoding], Callable[[], bool]]:
 @pytest.mark.parametrize("rows", LIMITS)
 @pytest.mark.parametrize("family", FAMILIES)
 @given(course=COURSES, tokens_a_pass=st.sampled_from([4, 12, 50]), passes=st.integers(1, 3))
-@settings(max_examples=12, derandomize=True, database=None, deadline=None)
+@settings(max_examples=12, derandomize=True, database=None)
 def test_whoever_joins_and_leaves_when_each_gets_the_tokens_that_generate_says(
         family: str, rows: int, course: list[Asked], tokens_a_pass: int, passes: int) -> None:
     turns = Turns(a_runner(family, rows), rows=rows, tokens_a_pass=tokens_a_pass, passes=passes)

@@ -66,7 +66,7 @@ def right(family: str, *decodings: Decoding) -> bool:
 
 @given(wanted=st.lists(st.tuples(st.integers(0, len(PROMPTS) - 1), st.integers(1, 12)), min_size=1, max_size=6),
        budget=st.integers(1, 400))
-@settings(max_examples=25, derandomize=True, database=None, deadline=None)
+@settings(max_examples=25, derandomize=True, database=None)
 def test_what_does_not_fit_the_budget_waits_its_turn_and_all_are_answered(
         wanted: list[tuple[int, int]], budget: int) -> None:
     turns = Turns(a_runner("llama", 7), rows=7, tokens_a_pass=12, budget=budget)
@@ -192,7 +192,7 @@ def test_a_row_there_is_no_memory_to_keep_is_not_kept_and_nobody_fails(monkeypat
 @given(fails=st.lists(st.integers(0, 60), min_size=1, max_size=6), in_a_row=st.integers(1, 3),
        wanted=st.lists(st.tuples(st.integers(0, 8), st.integers(0, len(PROMPTS) - 1), st.integers(1, 12)), min_size=2,
                        max_size=7))
-@settings(max_examples=25, derandomize=True, database=None, deadline=None)
+@settings(max_examples=25, derandomize=True, database=None)
 def test_whichever_buffer_there_is_no_memory_for_whoever_is_answered_is_answered_right(
         fails: list[int], in_a_row: int, wanted: list[tuple[int, int, int]]) -> None:
     turns = Turns(a_runner("llama", 7), rows=7, tokens_a_pass=12, prefix_bytes=2**20)

@@ -35,7 +35,7 @@ def held_by(row: Row | None) -> list[int] | None:
 
 @given(one=st.lists(st.integers(0, 2), max_size=30), other=st.lists(st.integers(0, 2), max_size=30),
        shared=st.lists(st.integers(0, 2**31 - 1), max_size=30))
-@settings(max_examples=300, derandomize=True, database=None, deadline=None)
+@settings(max_examples=300, derandomize=True, database=None)
 def test_what_two_have_in_common_is_counted_in_tokens(one: list[int], other: list[int], shared: list[int]) -> None:
     one, other = shared + one, shared + other
     naive = next((at for at, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
@@ -48,7 +48,7 @@ TOKENS = st.builds(lambda base, cut, tail: BEGINNINGS[base][:cut] + tail, st.int
 
 
 @given(kept=st.lists(TOKENS, max_size=12), wanted=TOKENS.filter(bool), budget=st.integers(0, 600))
-@settings(max_examples=300, derandomize=True, database=None, deadline=None)
+@settings(max_examples=300, derandomize=True, database=None)
 def test_the_longest_beginning_held_is_found_and_the_budget_is_kept(
         kept: list[list[int]], wanted: list[int], budget: int) -> None:
     prefixes = Prefixes(budget)
@@ -111,7 +111,7 @@ def test_what_is_too_short_or_over_the_budget_is_not_wanted_and_not_kept(length:
 @given(wanted=st.lists(st.tuples(st.integers(0, 10), st.integers(0, 2), st.sampled_from([10, 17, 25, 40]),
                                  st.integers(0, 2), st.integers(1, 8)), min_size=2, max_size=8),
        tokens_a_pass=st.sampled_from([4, 12, 60]))
-@settings(max_examples=6, derandomize=True, database=None, deadline=None)
+@settings(max_examples=6, derandomize=True, database=None)
 def test_with_and_without_reuse_the_tokens_are_the_same(
         family: str, wanted: list[tuple[int, int, int, int, int]], tokens_a_pass: int) -> None:
     for prefix_bytes in (0, 2**20):

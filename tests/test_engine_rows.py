@@ -128,11 +128,11 @@ class Machine(RuleBasedStateMachine):
 
 def test_rows_that_come_grow_and_go_hold_what_was_put_into_them(small: None) -> None:
     run_state_machine_as_test(Machine, settings=settings(max_examples=60, stateful_step_count=25, derandomize=True,
-                                                         database=None, deadline=None))
+                                                         database=None))
 
 
 @given(held=st.lists(st.integers(0, 30), min_size=1, max_size=MOST_ROWS), data=st.data())
-@settings(max_examples=80, derandomize=True, database=None, deadline=None)
+@settings(max_examples=80, derandomize=True, database=None)
 def test_prompts_of_several_lengths_that_go_on_from_several_beginnings_leave_gaps_that_no_row_shows(
         held: list[int], data: st.DataObject) -> None:
     rows = Rows(CONFIG, torch.device("cpu"), most_rows=len(held))

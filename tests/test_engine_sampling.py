@@ -119,7 +119,7 @@ def test_a_nucleus_that_is_just_enough_takes_no_token_more() -> None:
 @given(temperature=st.floats(0, 2), top_p=st.floats(0, 1, exclude_min=True), top_k=st.none() | st.integers(1, 25),
        min_p=st.floats(0, 1), seed=st.integers(0, 2**53),
        logits=st.lists(st.floats(-1e4, 1e4, width=32), min_size=1, max_size=20))
-@settings(max_examples=300, deadline=None, derandomize=True, database=None)
+@settings(max_examples=300, derandomize=True, database=None)
 def test_whatever_the_settings_a_token_is_picked_that_they_allow(
         temperature: float, top_p: float, top_k: int | None, min_p: float, seed: int, logits: list[float]) -> None:
     (token,) = picked(logits, temperature=temperature, top_p=top_p, top_k=top_k, min_p=min_p, seed=seed)

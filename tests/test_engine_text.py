@@ -50,7 +50,7 @@ def told(tokens: Sequence[int], stops: Sequence[str] = (), splitter: ReasoningSp
 
 @given(text=TEXTS)
 @example(BROKEN * 20 + "👩‍👩‍👧")
-@settings(max_examples=300, derandomize=True, database=None, deadline=None)
+@settings(max_examples=300, derandomize=True, database=None)
 def test_the_pieces_told_make_up_the_text_and_none_breaks_a_character(text: str) -> None:
     tokens = tokens_of(text)
     whole = PROMPTS.decode(tokens)
@@ -62,7 +62,7 @@ def test_the_pieces_told_make_up_the_text_and_none_breaks_a_character(text: str)
 
 
 @given(text=TEXTS, specials=st.lists(st.integers(0, 60), max_size=8))
-@settings(max_examples=100, derandomize=True, database=None, deadline=None)
+@settings(max_examples=100, derandomize=True, database=None)
 def test_special_tokens_are_no_text_and_break_none(text: str, specials: list[int]) -> None:
     tokens = tokens_of(text)
     for at in specials:
@@ -86,7 +86,7 @@ def test_text_is_told_as_soon_as_it_is_certain() -> None:
 
 
 @given(text=TEXTS, data=st.data())
-@settings(max_examples=300, derandomize=True, database=None, deadline=None)
+@settings(max_examples=300, derandomize=True, database=None)
 def test_a_stop_string_cuts_the_text_where_it_is_found_wherever_the_tokens_end(text: str, data: st.DataObject) -> None:
     whole = PROMPTS.decode(tokens_of(text))
     cut = st.integers(0, len(whole))
@@ -110,7 +110,7 @@ def test_of_two_stop_strings_the_one_that_is_complete_first_counts_also_within_a
 
 @given(parts=st.lists(st.sampled_from(["<think>", "</think>", "<", "/think>", "hm ", "世界", "\n", " "]), max_size=8),
        thinking=st.booleans())
-@settings(max_examples=150, derandomize=True, database=None, deadline=None)
+@settings(max_examples=150, derandomize=True, database=None)
 def test_reasoning_is_told_from_content_while_it_streams(parts: list[str], thinking: bool) -> None:
     text = "".join(parts)
     taken, pieces = told(tokens_of(text), splitter=ReasoningSplitter(thinking=thinking))

@@ -86,7 +86,7 @@ def test_a_reader_is_told_of_the_beginning_when_it_begins_and_not_before(
 
 
 @hypothesis.given(data=st.data())
-@hypothesis.settings(max_examples=25, deadline=None, suppress_health_check=list(hypothesis.HealthCheck))
+@hypothesis.settings(max_examples=25, suppress_health_check=list(hypothesis.HealthCheck))
 def test_in_whatever_order_and_however_often_pieces_arrive_they_are_told_once_and_in_order(
         client: redis.Redis, settings: Settings, hearing: redis.client.PubSub, data: st.DataObject) -> None:
     ledger, cloud = Ledger(client, settings), CloudLedger(client, settings)

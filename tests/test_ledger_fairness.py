@@ -19,7 +19,7 @@ from tests.model_ledger import LANE_COST, PLACE, a_job
 
 WINDOW = 8
 SLOW = [hypothesis.HealthCheck.function_scoped_fixture, hypothesis.HealthCheck.too_slow]
-BOUNDED = hypothesis.settings(max_examples=15, deadline=None, suppress_health_check=SLOW)
+BOUNDED = hypothesis.settings(max_examples=15, suppress_health_check=SLOW)
 NOW_MS = 1_800_000_000_000
 
 

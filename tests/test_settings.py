@@ -1,5 +1,8 @@
 """A setting that is wrong or unknown refuses to start, with every fault at once; what is right is taken."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -185,3 +188,19 @@ def test_a_request_to_an_upstream_must_be_able_to_wait_until_that_is_tried_again
     (fault,) = faults({"TANDEM_OPENAI_RETRY_S": "9.9"})
     assert fault.startswith("openai_breaker_cooldown_s must be at most openai_retry_s")
     assert faults({"TANDEM_OPENAI_BREAKER_COOLDOWN_S": "31"})
+
+
+@pytest.mark.parametrize("profile", ["", "cloud"])
+def test_celery_refuses_wrong_settings_with_all_their_faults_and_nothing_else(profile: str) -> None:
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("TANDEM_")}
+    environ |= {"TANDEM_ENGINE": "oracle", "TANDEM_LEASE_S": "long"} | ({"TANDEM_PROFILE": profile} if profile else {})
+
+    done = subprocess.run([sys.executable, "-m", "celery", "-A", "workers", "status"], env=environ, capture_output=True,
+                          text=True, timeout=60, check=False)
+
+    assert done.returncode == 1
+    first, *told = done.stderr.splitlines()
+    assert first == "refusing to start; fix these 2 faults:"
+    assert sorted(told) == ["  - TANDEM_LEASE_S must be a number; got 'long'",
+                            "  - engine must be torch, openai or scripted; got 'oracle'"]
+    assert done.stdout == ""

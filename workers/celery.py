@@ -5,6 +5,7 @@ Redis is the broker. A message is a wake-up and nothing more, so it is taken wit
 that dies with its worker is pushed again by recovery, and the ledger, not the message, says what became of the job.
 """
 
+import sys
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
@@ -12,6 +13,7 @@ from celery import Celery, signals
 from kombu import Exchange, Queue
 
 from app import topology
+from app.errors import SettingsError
 from app.job import Service
 from app.settings import Settings
 from workers.events import PacedEvents
@@ -79,7 +81,10 @@ def configuration(settings: Settings) -> dict[str, Any]:
 
 
 def _app_of_profile() -> Celery:
-    settings, plan = topology.load()
+    try:
+        settings, plan = topology.load()
+    except SettingsError as exc:
+        sys.exit(str(exc))  # as it came, `celery` would put its own traceback before it
     if plan.profile is not topology.Profile.CLOUD:
         return make_app(settings)
     from workers.cloud.application import make_app as make_cloud_app  # what home has no use for
