@@ -64,6 +64,12 @@ def master(stack: Sandbox, server: str) -> psutil.Process:
     return found
 
 
+def callers(gateway: psutil.Process, port: int) -> int:
+    """Return how many connections a gateway has at a port."""
+    return sum(connection.status == psutil.CONN_ESTABLISHED and connection.laddr.port == port
+               for process in gateway.children() for connection in process.net_connections())
+
+
 def gateway_is_back(stack: Sandbox, gone: psutil.Process) -> None:
     def back() -> bool:
         try:
@@ -121,9 +127,7 @@ def test_a_job_that_is_cancelled_while_it_speaks_frees_its_workers_slot_at_once(
 
 def test_a_gateway_that_is_told_to_stop_ends_its_streams_at_once_and_their_readers_go_on_elsewhere(
         one: Caller, slow_beat: Sandbox) -> None:
-    report = slow_beat.report()
-    with Caller(report["gateways"]["server-2"], report["api_key"]) as elsewhere:  # an idle connection would keep it
-        job = elsewhere.submit("one [stall 200ms] two [stall 3s] three")
+    job = one.submit("one [stall 200ms] two [stall 3s] three")
     reading = reader(slow_beat, job["id"]).reaches("two")
     stopped = master(slow_beat, "server-1")
     began = time.monotonic()
@@ -139,6 +143,26 @@ def test_a_gateway_that_is_told_to_stop_ends_its_streams_at_once_and_their_reade
     wait_until(lambda: is_gone(stopped.pid), timeout_s=8, what="the gateway to be gone, well before it would be killed")
     gateway_is_back(slow_beat, stopped)
     assert one.job(job["id"]) == rest[-1].data
+
+
+def test_a_stopping_gateway_hangs_up_on_those_who_ask_nothing_and_answers_those_who_asked(
+        one: Caller, slow_beat: Sandbox) -> None:
+    report = slow_beat.report()
+    here = ("127.0.0.1", urlsplit(report["gateways"]["server-1"]).port)
+    stopped = master(slow_beat, "server-1")
+    job = one.submit("[stall 2s] done")
+    with (requests.Session() as idle, socket.create_connection(here) as silent, ThreadPoolExecutor() as pool,
+          Caller(report["gateways"]["server-1"], report["api_key"]) as waiting):
+        assert idle.get(f"{report['gateways']['server-1']}/healthz", timeout=5).status_code == 200
+        answer = pool.submit(waiting.call, "GET", f"/v1/jobs/{job['id']}?wait=10")
+        wait_until(lambda: callers(stopped, here[1]) == 3, timeout_s=5, what="three connections")
+        stopped.send_signal(signal.SIGTERM)
+
+        assert answer.result().json()["state"] == "succeeded"
+        silent.settimeout(5)
+        assert silent.recv(1) == b""
+        wait_until(lambda: is_gone(stopped.pid), timeout_s=8, what="the gateway to be gone, well before it would be killed")
+    gateway_is_back(slow_beat, stopped)
 
 
 def test_a_gateway_that_is_killed_and_started_anew_goes_on_with_its_readers(one: Caller, slow_beat: Sandbox) -> None:
@@ -157,9 +181,8 @@ def test_a_gateway_that_is_killed_and_started_anew_goes_on_with_its_readers(one:
 
 def test_a_reader_who_reads_nothing_does_not_keep_a_gateway_from_stopping(one: Caller, slow_beat: Sandbox) -> None:
     report = slow_beat.report()
-    with Caller(report["gateways"]["server-2"], report["api_key"]) as elsewhere:  # an idle connection would keep it
-        job = elsewhere.submit("[stall 300s]")
-        wait_until(lambda: elsewhere.job(job["id"])["state"] == "running", timeout_s=10, what="the job to run")
+    job = one.submit("[stall 300s]")
+    wait_until(lambda: one.job(job["id"])["state"] == "running", timeout_s=10, what="the job to run")
     for end in range(1, 41):
         slow_beat.client().xadd(f"said:{job['id']}", {"content": "x" * LONG}, id=f"1-{end * LONG}")
     stopped = master(slow_beat, "server-1")
