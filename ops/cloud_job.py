@@ -23,6 +23,7 @@ from app.topology import Topology
 from ops import first_job
 from routing.cloud.post import Post
 from routing.cloud.sending import Sender, Sent
+from workers.application import make_app
 
 QUESTION = "What is the capital of Italy? Answer in one sentence."
 
@@ -67,8 +68,6 @@ def _send(settings: Settings, job_id: str) -> None:
 @contextlib.contextmanager
 def _home_at_rest(settings: Settings, plan: Topology) -> Iterator[None]:
     """Meanwhile no worker at home takes up jobs of the model service; what came is taken up afterwards."""
-    from workers.celery import make_app  # reads the settings when imported, so only now that what it reads is there
-
     names = [f"{spec.name}@{server.name}" for server in plan.servers for spec in server.workers
              if Service.MODEL in spec.services]
     with make_app(settings) as app:

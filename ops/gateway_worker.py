@@ -13,6 +13,7 @@ from gunicorn import util
 from gunicorn.workers.ggevent import GeventWorker
 
 _LAST_REQUEST_S = 0.5  # for what a client had sent when its stream ended
+_SILENCE_S = 3.0  # a stopping gateway keeps a silent connection so long: who asks meanwhile is answered, and told to close
 
 
 def write_problem(connection: socket.socket, status: int, reason: str, detail: str) -> None:
@@ -68,7 +69,7 @@ class GatewayWorker(GeventWorker):  # type: ignore[misc]
         """Told to stop: end the open streams, whose readers go on elsewhere, and the connections on which nothing comes.
         Both would keep us until the time is up."""
         super().handle_exit(sig, frame)
-        gevent.spawn_later(_LAST_REQUEST_S, self._hang_up)
+        gevent.spawn_later(min(_SILENCE_S, self.cfg.graceful_timeout / 2), self._hang_up)
         application = self.__dict__.get("wsgi")  # not there yet while we start
         if application is not None:
             gevent.spawn(application.extensions["tandem"].streams.close)  # its lock may be held by what this interrupts

@@ -20,8 +20,8 @@ from app.response_cache import ResponseCache
 from app.settings import Settings
 from tests.gateway import Gateway
 from workers import resources
+from workers.application import TASK_MODULES
 from workers.attempt import Attempt, call, ending, verdict
-from workers.celery import TASK_MODULES
 from workers.tasks import CODES
 
 PLACE = Place(worker="w", server="server-1", processor="P3")

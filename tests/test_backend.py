@@ -13,8 +13,8 @@ from app.job import Job, Lane, Route, Service, State, new_job_id
 from app.ledger import Claim, Ending, Ledger, new_owner
 from app.settings import Settings
 from tests.model_ledger import PLACE, a_job, a_running_job, everything
+from workers.application import make_app
 from workers.backend import JobFailed, meta
-from workers.celery import make_app
 
 ERROR = json.dumps({"code": "engine-failed", "detail": "it broke", "fault": "engine"}).encode()
 

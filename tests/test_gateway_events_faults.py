@@ -64,6 +64,11 @@ def master(stack: Sandbox, server: str) -> psutil.Process:
     return found
 
 
+def is_closed(address: tuple[str, int]) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(address) != 0
+
+
 def callers(gateway: psutil.Process, port: int) -> int:
     """Return how many connections a gateway has at a port."""
     return sum(connection.status == psutil.CONN_ESTABLISHED and connection.laddr.port == port
@@ -153,11 +158,14 @@ def test_a_stopping_gateway_hangs_up_on_those_who_ask_nothing_and_answers_those_
     job = one.submit("[stall 2s] done")
     with (requests.Session() as idle, socket.create_connection(here) as silent, ThreadPoolExecutor() as pool,
           Caller(report["gateways"]["server-1"], report["api_key"]) as waiting):
-        assert idle.get(f"{report['gateways']['server-1']}/healthz", timeout=5).status_code == 200
+        idle.get(f"{report['gateways']['server-1']}/healthz", timeout=5)
         answer = pool.submit(waiting.call, "GET", f"/v1/jobs/{job['id']}?wait=10")
         wait_until(lambda: callers(stopped, here[1]) == 3, timeout_s=5, what="three connections")
         stopped.send_signal(signal.SIGTERM)
+        wait_until(lambda: is_closed(here), timeout_s=5, what="the gateway to take no more connections")
 
+        last = idle.get(f"{report['gateways']['server-1']}/healthz", timeout=5)
+        assert (last.status_code, last.headers["Connection"]) == (200, "close")
         assert answer.result().json()["state"] == "succeeded"
         silent.settimeout(5)
         assert silent.recv(1) == b""

@@ -57,8 +57,7 @@ def test_a_bucket_fills_evenly(client: redis.Redis, settings: Settings) -> None:
     assert ledger.census().counts["limited"] == 3
 
 
-@hypothesis.settings(max_examples=20,
-                     suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture])
+@hypothesis.settings(max_examples=20, suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture])
 @hypothesis.given(waits_ms=st.lists(st.integers(0, 30_000), min_size=1, max_size=25), limit=st.integers(1, 10))
 def test_over_any_time_no_more_than_a_bucket_and_what_flows_in_is_admitted(
         client: redis.Redis, settings: Settings, waits_ms: list[int], limit: int) -> None:

@@ -37,8 +37,7 @@ def all_pages(ledger: Ledger, limit: int, state: State | None = None, tenant: st
         page = ledger.page(tenant, limit=limit, state=state, before=page.cursor)
 
 
-@hypothesis.settings(max_examples=20,
-                     suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture])
+@hypothesis.settings(max_examples=20, suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture])
 @hypothesis.given(gaps_ms=st.lists(st.sampled_from((0, 0, 0, 1, 1000)), max_size=40), limit=st.integers(1, 12),
                   cancelled=st.sets(st.integers(0, 39)), state=st.sampled_from((None, State.QUEUED, State.CANCELLED)))
 def test_pages_hold_every_job_once_newest_first_also_of_one_millisecond(

@@ -425,6 +425,4 @@ def test_any_order_of_calls_gives_the_models_answers_and_balanced_books(
     small = dataclasses.replace(settings, lease_s=10.0, max_lost=2, retention_s=10.0, cloud_wait_s=5.0, cloud_lease_s=20.0)
     run_state_machine_as_test(
         lambda: LedgerMachine(client, small),
-        settings=hypothesis.settings(max_examples=64, stateful_step_count=40,
-                                     derandomize="CI" in os.environ,
-                                     suppress_health_check=[hypothesis.HealthCheck.too_slow]))
+        settings=hypothesis.settings(max_examples=64, stateful_step_count=40, derandomize="CI" in os.environ))

@@ -1,9 +1,11 @@
 """Redis is opened by any of its URLs, and one that hangs does not hang us. Failover through Sentinels is in the second
 half, with a real one."""
 
+import shutil
 import signal
 import socket
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -24,7 +26,7 @@ from ops.embedded_redis import EmbeddedRedis, free_port, start
 from ops.sandbox import kill
 from ops.waiting import wait_until
 from tests.model_ledger import a_job, a_running_job
-from workers.celery import broker_url, make_app
+from workers.application import broker_url, make_app
 
 BRIEF_S = 0.2  # the timeout of these tests
 
@@ -47,18 +49,20 @@ def test_a_redis_is_opened_by_host_port_and_database(redis_server: EmbeddedRedis
 
 
 def test_a_redis_is_opened_by_its_unix_socket(tmp_path: Path) -> None:
-    path = tmp_path / "redis.sock"
+    short = Path(tempfile.mkdtemp())  # Redis shows the first 77 characters of a path
+    path = short / "redis.sock"
     process = subprocess.Popen([
         *embedded_redis.command(tmp_path, port=free_port(), program=embedded_redis.find_program(), log=tmp_path / "log"),
         "--unixsocket", str(path)])
     try:
         wait_until(path.exists, timeout_s=10, what="the socket to appear")
         with opened(f"unix://{path}?db=2") as client:
-            assert client.client_info()["addr"].startswith(str(path)[:60])  # Redis cuts what is longer than an address
+            assert client.client_info()["addr"].startswith(str(path))
             assert client.client_info()["db"] == 2
     finally:
         process.terminate()
         process.wait()
+        shutil.rmtree(short)
 
 
 @pytest.mark.parametrize("url", ["redis://h", "rediss://h:1/2", "unix:///s", "sentinel://h:1/0"])
