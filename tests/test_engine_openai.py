@@ -237,7 +237,7 @@ def test_many_requests_run_at_once_on_connections_of_their_own() -> None:
         together.wait(30)
         WELL(exchange)
 
-    with upstream(play) as server, engine_for(server.url, slots=100) as engine:
+    with upstream(play) as server, engine_for(server.url, slots=100, openai_connect_s=30.0) as engine:
         answers: list[str] = []
         threads = [threading.Thread(target=lambda: answers.append(engine.generate(chat(), run_on).text))
                    for _ in range(100)]

@@ -12,6 +12,7 @@ from typing import Any
 import celery
 import pytest
 import redis
+from celery import signals
 from celery.contrib.testing.worker import start_worker
 from kombu import Exchange, Queue
 
@@ -34,6 +35,16 @@ def stock_app(redis_server: EmbeddedRedis) -> Iterator[celery.Celery]:
                         task_default_routing_key="model", worker_hijack_root_logger=False,
                         broker_connection_retry_on_startup=True)
         yield app
+
+
+@pytest.fixture(autouse=True)
+def logging_stays() -> Iterator[None]:
+    """Keep a worker that runs in this process from setting up the logging, which would outlive it."""
+    def nothing(**_: object) -> None: ...
+
+    signals.setup_logging.connect(nothing)
+    yield
+    signals.setup_logging.disconnect(nothing)
 
 
 def wake_up(client: redis.Redis) -> dict[str, Any]:
