@@ -61,7 +61,9 @@ def _read_entry(name: str, text: dict[str, str]) -> WorkerEntry:
         pid=int(text["pid"]), host=text["host"], processors=tuple(text["processors"].split(",")),
         cpus=tuple(int(part) for part in text["cpus"].split(",")), slots=int(text["slots"]), busy=int(text["busy"]),
         idle_ms=int(text["idle_ms"]), beat_ms=int(text["beat_ms"]),
-        figures=_read_figures(name, text.get("figures", "{}")))
+        figures=_read_figures(name, text.get("figures", "{}")),
+        held=tuple(Service(part) for part in text.get("held", "").split(",") if part),
+        attempts=int(text.get("attempts", 0)), attempts_failed=int(text.get("attempts_failed", 0)))
 
 
 def _read_figures(name: str, text: str) -> Figures:

@@ -19,7 +19,8 @@ from app.errors import SettingsError
 PREFIX = "TANDEM_"
 
 #: Settings that no message may show.
-_SECRETS = {"openai_key", "metrics_token", "cache_url", "mns_url"}  # the last only if somebody puts a key into it
+_SECRETS = {"openai_key", "metrics_token", "cache_url", "alert_webhooks",
+            "mns_url"}  # only if somebody puts a key into it
 
 #: Variables with the prefix that are not settings: they say where to find them, or are for the Makefile.
 NOT_SETTINGS = {"TANDEM_TOPOLOGY", "TANDEM_PROFILE"}
@@ -98,6 +99,10 @@ class Settings:
     cloud_lease_s: float = 60.0  # a job begun in the cloud that is not heard of for so long comes home
     cloud_beat_s: float = 5.0  # how often a cloud worker says that it, and each of its jobs, lives
     cloud_say_s: float = 0.25  # how long a cloud worker gathers what its jobs say before it sends it
+    routing: bool = True  # act on the thresholds; off: signals, levels and alerts are shown, and nothing is moved
+    alert_webhooks: str = field(default="", repr=False)  # where alerts are sent, space between: https://... gets plain
+    # JSON, dingtalk+https://oapi.dingtalk.com/robot/send?access_token=... DingTalk's form
+    scale_command: str = ""  # is run with the number of cloud workers that there should be; empty: they run here
     shutdown_s: float = 30.0  # a stopping worker lets its jobs run this long, then hands them back
     log_level: str = "INFO"  # DEBUG, INFO, WARNING or ERROR
 

@@ -15,6 +15,7 @@ from typing import Any
 
 from app.errors import SettingsError
 from app.job import Service
+from app.routing_rules import Rules, read_rules, read_thresholds
 from app.settings import Settings, read_settings
 
 #: The topology file of a checkout; TANDEM_TOPOLOGY names another.
@@ -30,14 +31,6 @@ class Profile(StrEnum):
     CLOUD = "cloud"  # no server: this machine runs a cloud worker, which has no way to the Redis at home
 
 
-class Action(StrEnum):
-    """What happens when a threshold's alert level is reached."""
-
-    FAILOVER = "failover"
-    INVESTIGATE = "investigate"
-    SCALE_UP = "scale-up"
-
-
 @dataclass(frozen=True, slots=True)
 class Address:
     """Where something listens."""
@@ -50,18 +43,6 @@ class Address:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Threshold:
-    """Levels of one signal. An alert opens after `for_s` at or above `alert`, and closes after `hold_s` at or below
-    `normal`."""
-
-    normal: float
-    alert: float
-    for_s: float
-    hold_s: float
-    action: Action
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerSpec:
     """One worker process to run: the services it consumes, its processors and its slots."""
 
@@ -69,6 +50,7 @@ class WorkerSpec:
     services: tuple[Service, ...]
     processors: tuple[int, ...]  # numbers of the labels: 2 is P2
     concurrency: int
+    most: int  # slots that scale-up may give it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,7 +79,7 @@ class Topology:
     entry: Address
     flower: Address
     servers: tuple[Server, ...]
-    thresholds: Mapping[str, Threshold]
+    rules: Rules
     cloud: CloudSpec | None = None  # None: no cloud
 
     def server(self, name: str) -> Server:
@@ -157,8 +139,8 @@ class _Reader:
         self.faults: list[str] = []
 
     def read(self) -> Topology | None:
-        self.only(self.document, {"profile", "entry", "flower", "services", "servers", "settings", "thresholds", "cloud"},
-                  "the file")
+        self.only(self.document, {"profile", "entry", "flower", "services", "servers", "settings", "thresholds", "cloud",
+                                  "routing"}, "the file")
         profile = self.choice(Profile, self.profile or self.document.get("profile", "parallel"), "profile")
         entry, flower = self.listener("entry"), self.listener("flower")
         slots = self.concurrency()
@@ -168,15 +150,15 @@ class _Reader:
             self.faults.append("the profile cloud needs a [cloud] table")
         addresses = [entry, flower, *(server.gateway for server in servers)]
         self.unique([str(address) for address in addresses if address.port], "address")  # port 0: a fault, listed
-        thresholds = {name: self.threshold(body, f"[thresholds] {name}")
-                      for name, body in self.table(self.document, "thresholds").items()}
+        thresholds = read_thresholds(self.table(self.document, "thresholds"), self.faults)
+        rules = read_rules(self.table(self.document, "routing") if "routing" in self.document else {}, thresholds,
+                           self.faults)
         if self.faults or profile is None:
             return None
         used = servers[:1] if profile is Profile.STANDARD else servers
-        return Topology(profile=profile, entry=entry, flower=flower, servers=tuple(used), thresholds=thresholds,
-                        cloud=cloud)
+        return Topology(profile=profile, entry=entry, flower=flower, servers=tuple(used), rules=rules, cloud=cloud)
 
-    def servers(self, profile: Profile, slots: dict[Service, int]) -> list[Server]:
+    def servers(self, profile: Profile, slots: dict[Service, tuple[int, int]]) -> list[Server]:
         blocks = self.document.get("servers")
         if not isinstance(blocks, list) or not blocks or not all(isinstance(block, dict) for block in blocks):
             self.faults.append("there must be at least one [[servers]] block")
@@ -186,7 +168,8 @@ class _Reader:
         self.unique([f"P{p}" for server in servers for w in server.workers for p in w.processors], "processor")
         return servers
 
-    def one_server(self, block: dict[str, Any], number: int, profile: Profile, slots: dict[Service, int]) -> Server:
+    def one_server(self, block: dict[str, Any], number: int, profile: Profile,
+                   slots: dict[Service, tuple[int, int]]) -> Server:
         where = f"[[servers]] block {number}"
         self.only(block, {"name", "host", "port", "gateway_processes", "processors"}, where)
         name = str(block.get("name", ""))
@@ -196,11 +179,13 @@ class _Reader:
         self.only(labels, set(Service), f"{where}: processors")
         pins = {service: self.labels(labels.get(service), f"{where}: processors.{service}") for service in Service}
         if profile is Profile.SIMPLIFIED:
-            workers = [WorkerSpec(name="all", services=tuple(Service), concurrency=sum(slots.values()),
+            workers = [WorkerSpec(name="all", services=tuple(Service),
+                                  concurrency=sum(first for first, _ in slots.values()),
+                                  most=sum(most for _, most in slots.values()),
                                   processors=tuple(sorted(p for some in pins.values() for p in some)))]
         else:
             workers = [WorkerSpec(name=service.value, services=(service,), processors=pins[service],
-                                  concurrency=slots[service]) for service in Service]
+                                  concurrency=slots[service][0], most=slots[service][1]) for service in Service]
         return Server(name=name, gateway=self.address(block, where), workers=tuple(workers),
                       gateway_processes=self.whole(block, "gateway_processes", where, default=1))
 
@@ -211,24 +196,19 @@ class _Reader:
         return CloudSpec(concurrency=self.whole(table, "concurrency", "[cloud]"),
                          processors=self.labels(labels, "[cloud] processors") if labels != [] else ())
 
-    def concurrency(self) -> dict[Service, int]:
+    def concurrency(self) -> dict[Service, tuple[int, int]]:
+        """The slots of each service's workers: at first, and at most."""
         table = self.table(self.document, "services")
         self.only(table, set(Service), "[services]")
         slots = {}
         for service in Service:
-            body = self.table(table, service, "[services]")
-            self.only(body, {"concurrency"}, f"[services] {service}")
-            slots[service] = self.whole(body, "concurrency", f"[services] {service}")
+            body, where = self.table(table, service, "[services]"), f"[services] {service}"
+            self.only(body, {"concurrency", "most"}, where)
+            first = self.whole(body, "concurrency", where)
+            slots[service] = first, self.whole(body, "most", where, default=first)
+            if slots[service][1] < first:
+                self.faults.append(f"{where}: most must not be below concurrency; got {slots[service][1]} and {first}")
         return slots
-
-    def threshold(self, body: Any, where: str) -> Threshold:
-        body = body if isinstance(body, dict) else {}
-        self.only(body, {"normal", "alert", "for_s", "hold_s", "action"}, where)
-        normal, alert, for_s, hold_s = (self.number(body, key, where) for key in ("normal", "alert", "for_s", "hold_s"))
-        if normal >= alert:
-            self.faults.append(f"{where}: normal must be below alert; got {normal} and {alert}")
-        action = self.choice(Action, body.get("action"), f"{where}: action") or Action.INVESTIGATE
-        return Threshold(normal=normal, alert=alert, for_s=for_s, hold_s=hold_s, action=action)
 
     def labels(self, value: Any, where: str) -> tuple[int, ...]:
         listed = value if isinstance(value, list) else [value]
@@ -257,13 +237,6 @@ class _Reader:
             self.faults.append(f"{where}: {key} must be a whole number above 0; got {value!r}")
             return 0
         return value
-
-    def number(self, body: dict[str, Any], key: str, where: str) -> float:
-        value = body.get(key)
-        if isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0:
-            self.faults.append(f"{where}: {key} must be a number, 0 or above; got {value!r}")
-            return 0.0
-        return float(value)
 
     def choice(self, kind: Any, value: Any, where: str) -> Any:
         try:

@@ -23,3 +23,6 @@ class WorkerEntry:
     idle_ms: int  # since its last claim, or its start, by its own clock
     beat_ms: int  # when it last spoke, by Redis's clock
     figures: Figures  # what it counts of its own, by name: the model service's batch, prefixes, memory
+    held: tuple[Service, ...] = ()  # services that it takes nothing new of: the routing task wishes so, or an operator
+    attempts: int = 0  # that it ended in the last minute, whichever way
+    attempts_failed: int = 0  # of these, by the engine's or our own fault

@@ -35,11 +35,12 @@ class Sandbox:
 
     @classmethod
     def lay(cls, folder: Path, *, engine: str = "scripted", edits: Mapping[str, str] | None = None, cloud: bool = False,
-            **settings: str) -> "Sandbox":
+            routing: bool = False, **settings: str) -> "Sandbox":
         """Write the topology, with free ports, and return the stack, not yet started.
 
         `edits` replaces texts of the topology file; `settings` are set by name, e.g. `lease_s="2"`. With `cloud` the stack
-        has a local MNS server and a cloud worker, which take some seconds of its start; without, no [cloud] table.
+        has a local MNS server and a cloud worker, which take some seconds of its start; without, no [cloud] table. Without
+        `routing` nothing is moved, however busy this machine is: what is not about that stays as it is put.
         """
         text = DEFAULT_FILE.read_text(encoding="utf-8")
         for old, new in (edits or {}).items():
@@ -52,6 +53,7 @@ class Sandbox:
         plan = folder / "topology.toml"
         plan.write_text(re.sub(r"(?m)^port = \d+", lambda _: f"port = {free_port()}", text), encoding="utf-8")
         ours = {"TANDEM_TOPOLOGY": str(plan), "TANDEM_DATA_DIR": str(folder / "var"), "TANDEM_ENGINE": engine,
+                "TANDEM_ROUTING": str(routing).lower(),
                 **{f"TANDEM_{name.upper()}": value for name, value in settings.items()}}
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("TANDEM_")}
         return cls(folder, inherited | ours)

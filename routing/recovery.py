@@ -17,7 +17,7 @@ from app.job import Service, model_part
 from app.ledger import CloudLedger, Ledger
 from app.registry import Registry
 from app.settings import Settings
-from routing import policy
+from routing.policy.deafness import deaf_workers
 
 _LEAD_S = 5.0  # a leader that falls silent is replaced after this long
 _MOST_BATCHES = 200  # of a hundred jobs each that a duty works on before the next has its turn; a second or so
@@ -108,7 +108,7 @@ class Recovery:
         workers = self._registry.workers()
         self._registry.set_windows(workers)
         stuck_ms = round(self._settings.stuck_s * 1000)
-        for worker in policy.deaf_workers(workers, self._unheeded_ms(), stuck_ms=stuck_ms):
+        for worker in deaf_workers(workers, self._unheeded_ms(), stuck_ms=stuck_ms):
             logs.event("worker_deaf", worker=worker.name, pid=worker.pid, idle_ms=worker.idle_ms)
             self._registry.ask_to_restart(worker)
 

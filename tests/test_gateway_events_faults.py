@@ -31,7 +31,7 @@ LONG = 200_000  # bytes; forty times that is more than what two sockets hold
 @pytest.fixture(scope="module")
 def slow_beat(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
     sandbox = Sandbox.lay(tmp_path_factory.mktemp("slow"), lease_s=f"{LEASE_S}", beat_s=f"{BEAT_S}", redis_timeout_s="1",
-                          edits={"model = { concurrency = 16 }": "model = { concurrency = 1 }"})
+                          edits={"concurrency = 16, most = 32": "concurrency = 1"})
     sandbox.up()
     yield sandbox
     sandbox.down()

@@ -7,8 +7,9 @@ import pytest
 
 from app.errors import SettingsError
 from app.job import Service
+from app.routing_rules import Action
 from app.settings import Settings
-from app.topology import DEFAULT_FILE, Action, Address, Profile, Server, Topology, load
+from app.topology import DEFAULT_FILE, Address, Profile, Server, Topology, load
 
 SHIPPED = DEFAULT_FILE.read_text(encoding="utf-8")
 FIVE = (Service.AUTH, Service.MODEL, Service.CHAT, Service.CACHE, Service.QUEUE)
@@ -67,7 +68,7 @@ def test_the_shipped_topology_pins_the_services_to_the_seeds_processors() -> Non
     ("response_s", 1, 2, Action.INVESTIGATE), ("error_percent", 1, 5, Action.FAILOVER),
     ("concurrent_users", 1000, 1500, Action.SCALE_UP)])
 def test_the_shipped_thresholds_are_the_seeds(signal: str, normal: float, alert: float, action: Action) -> None:
-    threshold = shipped().thresholds[signal]
+    threshold = shipped().rules.thresholds[signal]
 
     assert (threshold.normal, threshold.alert, threshold.action) == (normal, alert, action)
     assert threshold.for_s > 0
@@ -75,7 +76,7 @@ def test_the_shipped_thresholds_are_the_seeds(signal: str, normal: float, alert:
 
 
 def test_no_other_thresholds_ship() -> None:
-    assert len(shipped().thresholds) == 5
+    assert len(shipped().rules.thresholds) == 5
 
 
 def test_the_shipped_topology_is_two_servers_in_parallel_each_with_an_address_of_its_own() -> None:
@@ -181,7 +182,7 @@ def test_a_name_an_address_or_a_processor_can_be_used_once_in_every_profile(
     ("[entry] ", "[door] ", "the file: door is not known"),
     ("port = 5555", "prot = 5555", "[flower]: prot is not known"),
     ("port = 8082", "port = 8082\ncolour = 1", "[[servers]] block 2: colour is not known"),
-    ("{ concurrency = 32 }", "{ concurency = 8 }", "[services] chat: concurency is not known"),
+    ("concurrency = 32,", "concurency = 8,", "[services] chat: concurency is not known"),
     ("[services]", "[services]\nmail = { concurrency = 1 }", "[services]: mail is not known"),
     ('auth = "P6"', 'auth = "P6", mail = "P11"', "[[servers]] block 2: processors: mail is not known"),
     ("hold_s = 300.0", "hold = 300.0", "[thresholds] concurrent_users: hold is not known")])
@@ -195,7 +196,7 @@ def test_an_unknown_key_is_refused_with_the_ones_there_are(
     ("port = 8080", "port = 65536", "[entry]: port must be at most 65535; got 65536"),
     ("port = 8080", "port = true", "[entry]: port must be a whole number above 0; got True"),
     ('host = "127.0.0.1"\nport = 5555', "host = 1\nport = 5555", "[flower]: host must be text; got 1"),
-    ("{ concurrency = 32 }", "{ concurrency = 0.5 }", "[services] chat: concurrency must be a whole number above 0"),
+    ("concurrency = 32,", "concurrency = 0.5,", "[services] chat: concurrency must be a whole number above 0"),
     ('model = "P2"', 'model = "CPU2"', "[[servers]] block 1: processors.model must be a label"),
     ('model = "P2"', 'model = "P0"', "[[servers]] block 1: processors.model must be a label"),
     ('model = "P2"', "model = []", "[[servers]] block 1: processors.model must be a label"),

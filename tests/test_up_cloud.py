@@ -38,7 +38,7 @@ class Cloudy:
 def cloudy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloudy]:
     """One server whose model worker does one job at a time, and the cloud."""
     sandbox = Sandbox.lay(tmp_path_factory.mktemp("cloudy"), cloud=True, profile="standard", shutdown_s="5",
-                          edits={"model = { concurrency = 16 }": "model = { concurrency = 1 }"})
+                          edits={"concurrency = 16, most = 32": "concurrency = 1"})
     try:
         done = up(sandbox)
         assert done.returncode == 0, done.stdout + done.stderr

@@ -20,7 +20,7 @@ from ops.waiting import wait_until
 
 _ANSWER_S = 20.0
 #: As many jobs at a time as the plain way runs, so that a killed worker loses as many.
-_ONE_SLOT = {"model = { concurrency = 16 }": "model = { concurrency = 1 }"}
+_ONE_SLOT = {"concurrency = 16, most = 32": "concurrency = 1"}
 
 
 class Tandem:

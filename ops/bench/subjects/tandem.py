@@ -16,7 +16,7 @@ from ops.bench.subjects.job_server import JobServer
 from ops.sandbox import Sandbox
 
 #: The model workers get as many slots as Dramatiq's workers have threads by default.
-_SLOTS = {"model = { concurrency = 16 }": "model = { concurrency = 8 }"}
+_SLOTS = {"concurrency = 16, most = 32": "concurrency = 8"}
 _SHUTDOWN_S = "1"  # stalled jobs would hold up each stop; when nothing stops, the setting does nothing
 
 

@@ -1,6 +1,4 @@
-"""Decides, and nothing else: no clock, no I/O. Times are arguments, so the same code runs in the recovery task, in
-property tests and in a simulator.
-"""
+"""Which workers live but have stopped consuming."""
 
 from collections.abc import Mapping, Sequence
 

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from app.job import Service
 from app.worker_entry import WorkerEntry
-from routing.policy import deaf_workers
+from routing.policy.deafness import deaf_workers
 
 STUCK_MS = 30_000
 
