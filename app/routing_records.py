@@ -3,6 +3,7 @@
 Without behaviour and without I/O. Times are Unix seconds by Redis's clock, as floats, unless a name says otherwise.
 
     routing:state    STRING  `Remembered` as JSON: what the next round goes on from, whoever leads it
+    routing:shadowed STRING  `Shadowed` as JSON: the same for the second set, as long as there is one
     routing:shown    STRING  `Shown` as JSON: the last round, for status, metrics and the console; it expires
     routing:shed     STRING  `Shed` as JSON, for gateways; it expires
     routing:mode     HASH    paused: '1'; who, why, at: who paused it
@@ -79,13 +80,19 @@ class CloudBreaker(msgspec.Struct, frozen=True, kw_only=True):
     posts_failed: int = 0
     lapsed: int = 0
     begun: int = 0
+    unreached: int = 0  # rounds in a row in which home did not reach MNS
+    faults: int = 0  # rounds in which jobs failed there, without one in which a job ended well
+    succeeded: int = 0  # further counts that it has seen
+    failed: int = 0
 
 
 class Scale(msgspec.Struct, frozen=True, kw_only=True):
     """How much more there is than the topology starts with."""
 
     grown: bool = False  # the pools at home have their largest size
-    cloud_workers: int = 0  # wanted in the cloud; 0: what there is
+    cloud_workers: int | None = None  # wanted in the cloud; None: as many as there are
+    base: int = 0  # that there were before the first was asked for, and that are left in the end
+    lowered: bool = False  # fewer are wanted than before, and there are not so few yet
     since_s: float = 0.0  # of the last step, up or down
     needless_s: float | None = None  # since when less would do
 
@@ -140,7 +147,7 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     recall: int = 0  # jobs sent and not begun there that are to come home now
     shed: Shed = Shed()
     grow: bool = False  # pools at home to their largest size; else to the one they started with
-    cloud_workers: int = 0  # that there should be; 0: no wish
+    cloud_workers: int | None = None  # that there should be; None: no wish
     opened: tuple[Alert, ...] = ()
     closed: tuple[Alert, ...] = ()
     investigate: tuple[str, ...] = ()  # ids of alerts opened now that ask for a report
@@ -149,9 +156,18 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     reason: str = ""  # one sentence: how it stands
 
 
+class Move(msgspec.Struct, frozen=True, kw_only=True):
+    """Jobs that go one way for a while: to the cloud, or home."""
+
+    since_s: float
+    last_s: float  # when some went last
+    jobs: int  # how many, until then
+
+
 class Remembered(msgspec.Struct, frozen=True, kw_only=True):
     """What the policy goes on from."""
 
+    at_s: float = 0.0  # when the last round was; 0: there was none
     gauges: dict[str, Gauge] = {}  # "cpu_percent@server-1", "concurrent_users@all"
     servers: dict[str, ServerView] = {}
     breaker: CloudBreaker = CloudBreaker()
@@ -164,6 +180,13 @@ class Remembered(msgspec.Struct, frozen=True, kw_only=True):
     hold: dict[str, tuple[str, ...]] = {}
     alerts: dict[str, Alert] = {}  # open ones, by "<name>@<scope>"
     reported: dict[str, float] = {}  # "<name>@<scope>" -> when a report of it was last asked for
+    away: bool = False  # all model jobs are left to the cloud, as every server is saturated
+    away_since_s: float | None = None  # since when; None: not now
+    away_again_s: float = 0.0  # it was given up, and is not tried again before that
+    spend: Gauge = Gauge()  # how much of the cloud's caps is used, in percent; alert: a cap holds jobs back
+    eased_s: float | None = None  # since when fewer lanes refused would do
+    sending: Move | None = None  # None: nothing has left for a while
+    recalling: Move | None = None
 
 
 class Shadow(msgspec.Struct, frozen=True, kw_only=True):
@@ -171,8 +194,16 @@ class Shadow(msgspec.Struct, frozen=True, kw_only=True):
 
     remembered: Remembered
     decision: Decision
-    sent: int = 0  # jobs that it would have sent, since it was set
+    rounds: int = 0  # since it was set
+    rounds_sending: int = 0  # of these, in which it would have sent jobs; not how many: it does not see any of them leave
     changes: int = 0  # that it would have made
+
+
+class Shadowed(msgspec.Struct, frozen=True, kw_only=True):
+    """What is kept of the second set between two rounds."""
+
+    overlay: dict[str, dict[str, Any]]  # the set: with another one it begins anew
+    shadow: Shadow
 
 
 class Shown(msgspec.Struct, frozen=True, kw_only=True):

@@ -48,7 +48,7 @@ class Rules:
     """All of them. The topology file's names, with their defaults; `Rules.thresholds` by signal."""
 
     thresholds: Mapping[str, Threshold] = field(default_factory=dict)
-    target_wait_s: float = 5.0  # what would wait longer than this at home is the excess, which leaves for the cloud
+    target_wait_s: float = 5.0  # what would wait about so long or longer at home is the excess, which leaves for the cloud
     shed_wait_s: float = 120.0  # with a longer wait ahead, new batch jobs are refused; standard at twice, all at four times
     step_s: float = 5.0  # between two steps of the share of the excess that leaves in one round, up and down
     calm_s: float = 10.0  # home must be calm for so long before jobs that wait in the cloud come home
@@ -141,7 +141,11 @@ def _number(value: Any, where: str, faults: list[str]) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0:
         faults.append(f"{where} must be a number, 0 or above; got {value!r}")
         return 0.0
-    return float(value)
+    try:
+        return float(value)
+    except OverflowError:  # a whole number may have any number of digits
+        faults.append(f"{where} must be a number below 1e308")
+        return 0.0
 
 
 def _choice(kind: Any, value: Any, where: str, faults: list[str]) -> Any:

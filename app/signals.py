@@ -5,6 +5,7 @@ Values only: how they are measured is in `app.api.request_times`, `routing.sampl
 to is `routing.policy`'s. None stands for "not known", which is neither fine nor alarming.
 
     gateway:<server>:<pid>  STRING  a `GatewayReport` as JSON; it expires
+    gateways:<server>       ZSET    pids of its gateway processes, by when each last reported (ms)
     signals:<server>        STRING  a `ServerSignals` as JSON; it expires
     users                   ZSET    tenants by when they last had a request, or a live job (ms)
 """
@@ -85,8 +86,8 @@ class CloudSignals(msgspec.Struct, frozen=True, kw_only=True):
     """The cloud, as home knows it. Counts only grow; what is new is their difference to those seen before."""
 
     reachable: bool | None = None  # whether home reaches MNS; None: nobody says
-    workers: int = 0  # that live
-    slots: int = 0  # of those that take new jobs
+    workers: int = 0  # that live and take new jobs
+    slots: int = 0  # of these
     sent: int = 0  # jobs sent and not begun there
     running: int = 0
     pace_s: float | None = None  # how long a job runs there, smoothed
@@ -94,6 +95,8 @@ class CloudSignals(msgspec.Struct, frozen=True, kw_only=True):
     posts_failed: int = 0  # count: that it did not, or of which nobody knows
     begun: int = 0  # count: jobs begun in the cloud
     lapsed: int = 0  # count: jobs that came home because the cloud did not begin them, or fell silent
+    succeeded: int = 0  # count: jobs that ended well there
+    failed: int = 0  # count: jobs that failed there, or were given back, but for those that the caller got wrong
     jobs_left: int | None = None  # of the cap on jobs a minute; None: no cap
     money_left: float | None = None  # of the cap on money an hour; None: no cap
     money_hour: float = 0.0  # spent, or reserved, in the last hour

@@ -1,5 +1,7 @@
 """Which workers recovery has restarted: those that live but have stopped consuming, and no others."""
 
+from dataclasses import replace
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -69,3 +71,18 @@ def test_more_patience_never_makes_more_workers_deaf(
     few = deaf_workers(entries, lain, stuck_ms=STUCK_MS + longer_ms)
 
     assert all(each in deaf_workers(entries, lain, stuck_ms=STUCK_MS) for each in few)
+
+
+@given(entries=workers, lain=unheeded, held=services)
+def test_a_worker_that_was_told_to_leave_services_alone_is_judged_by_the_others(
+        entries: list[WorkerEntry], lain: dict[Service, int], held: tuple[Service, ...]) -> None:
+    told = [replace(worker, held=held) for worker in entries]
+    others = {service: waited_ms for service, waited_ms in lain.items() if service not in held}
+
+    assert [worker.held for worker in deaf_workers(told, lain, stuck_ms=STUCK_MS)] == [
+        held for _ in deaf_workers(entries, others, stuck_ms=STUCK_MS)]
+
+
+def test_a_worker_that_holds_all_it_has_is_never_deaf() -> None:
+    assert not deaf(a_worker(held=(Service.MODEL,)), {Service.MODEL: 3 * STUCK_MS})
+    assert deaf(a_worker(services=(Service.MODEL, Service.CHAT), held=(Service.MODEL,)), {Service.CHAT: STUCK_MS})

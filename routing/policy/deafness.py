@@ -13,8 +13,10 @@ def deaf_workers(workers: Sequence[WorkerEntry], unheeded_ms: Mapping[Service, i
 
     Seen with Celery on Redis: an acknowledgement lost in a broker restart leaves a worker alive that never takes another
     message. `unheeded_ms` holds, for each service with waiting jobs, how long the oldest wake-up has lain in its queue.
+    What a worker was told to leave alone, it rightly leaves alone.
     """
     return [worker for worker in workers
             if worker.busy == 0
             and worker.idle_ms >= stuck_ms
-            and any(unheeded_ms.get(service, 0) >= stuck_ms for service in worker.services)]
+            and any(unheeded_ms.get(service, 0) >= stuck_ms for service in worker.services
+                    if service not in worker.held)]
