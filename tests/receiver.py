@@ -39,11 +39,13 @@ class Receiver:
     """Listens on a port of 127.0.0.1 from the beginning, and answers while it is entered."""
 
     def __init__(self, answering: Answering = lambda _: (204, {}), *, port: int = 0,
-                 context: ssl.SSLContext | None = None) -> None:
+                 context: ssl.SSLContext | None = None, body: Callable[[int], bytes] = lambda _: b"") -> None:
+        """`body` is what it answers the how-manieth delivery with."""
         self.received: list[Received] = []
         self._answering = answering
         self._port = port
         self._context = context
+        self._body = body
 
     def __enter__(self) -> "Receiver":
         receiver = self
@@ -52,11 +54,13 @@ class Receiver:
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["Content-Length"]))
                 receiver.received.append(Received(self.path, {k.lower(): v for k, v in self.headers.items()}, body))
-                status, headers = receiver._answering(len(receiver.received))
+                number = len(receiver.received)
+                (status, headers), answer = receiver._answering(number), receiver._body(number)
                 self.send_response(status)
-                for name, value in {"Content-Length": "0", **headers}.items():
+                for name, value in {"Content-Length": str(len(answer)), **headers}.items():
                     self.send_header(name, value)
                 self.end_headers()
+                self.wfile.write(answer)
 
             def log_message(self, format: str, *args: Any) -> None:
                 """Nothing."""
