@@ -13,6 +13,7 @@
     |  |- LimitExceeded 429     the tenant's limits are used up; try again later
     |  `- PromptTooLong 422     the prompt does not fit the model's context
     |- StoreUnavailable 503     Redis cannot be reached, or cannot write; try again
+    |- ReducedCapacity 503      there is more to do than can be done soon: the job was not accepted; try again later
     |- EngineError              the model's side failed
     |  |- EngineTransient       another attempt may succeed
     |  |  |- Diverged           it began anew, and says something else than was sent to the caller
@@ -210,6 +211,20 @@ class StoreUnavailable(TandemError):
     title = "Store unavailable"
     status = 503
     retryable = True
+
+
+class ReducedCapacity(TandemError):
+    """There is more to do than can be done soon. The job was not accepted; it is worth another try after
+    `retry_after_s`."""
+
+    code = "temporary-reduced-capacity"
+    title = "Temporarily reduced capacity"
+    status = 503
+    retryable = True
+
+    def __init__(self, message: str, *, retry_after_s: float = 10.0) -> None:
+        self.retry_after_s = retry_after_s
+        super().__init__(message)
 
 
 class EngineError(TandemError):

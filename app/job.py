@@ -148,6 +148,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     created_ms: int
     input: bytes = b"{}"
     started_ms: int | None = None
+    first_ms: int | None = None  # when its last attempt said its first word; None where it said nothing meanwhile
     finished_ms: int | None = None
     deadline_ms: int | None = None
     server: str | None = None
@@ -181,6 +182,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
             route=_ROUTES[record[b"route"]], attempt=int(record[b"attempt"]), created_ms=int(record[b"created_ms"]),
             input=record.get(b"input") or b"{}",
             started_ms=number(b"started_ms"), finished_ms=number(b"finished_ms"), deadline_ms=number(b"deadline_ms"),
+            first_ms=number(b"first_ms"),
             server=text(b"server"), processor=text(b"processor"), worker=text(b"worker"),
             lost=number(b"lost") or 0, recorded=number(b"recorded") or 0,
             result=record.get(b"result") or None, error=record.get(b"error") or None, usage=record.get(b"usage") or None,

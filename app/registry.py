@@ -38,9 +38,11 @@ class Registry:
         self._client.set(f"restart:{worker.name}", worker.pid, px=round(ENTRY_LIFE_S * 1000))
 
     def set_windows(self, workers: list[WorkerEntry]) -> None:
-        """Tell the ledger how many slots each service has, and so how short its Celery queue may be: twice that."""
+        """Tell the ledger how many slots each service has, in workers that take what is new, and so how short its Celery
+        queue may be: twice that. Where none does, it stays as it was."""
         for service in Service:
-            slots = sum(worker.slots for worker in workers if service in worker.services)
+            slots = sum(worker.slots for worker in workers
+                        if service in worker.services and service not in worker.held)
             if slots:
                 self._client.hset("slots", service.value, slots)
                 self._client.hset("windows", service.value, 2 * slots)

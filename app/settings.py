@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from app.alert_hooks import are_hooks
 from app.errors import SettingsError
 
 PREFIX = "TANDEM_"
@@ -124,6 +125,9 @@ _CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
                    "must be 1 to 40 letters, digits and '-', and begin with a letter or a digit"),
     "cloud_store": (lambda v: not v or re.match(r"(oss://[a-z0-9]|file:///)", v) is not None,
                     "must start with oss://BUCKET or file:///"),
+    "alert_webhooks": (are_hooks, "must be URLs with a space between, each once: http(s)://host/path for plain JSON, or "
+                       "dingtalk+https://oapi.dingtalk.com/robot/send?access_token=TOKEN, and &secret=SEC... where the "
+                       "robot asks for a signature; none with a user, a password or a fragment"),
     "log_level": (lambda v: v in ("DEBUG", "INFO", "WARNING", "ERROR"), "must be DEBUG, INFO, WARNING or ERROR"),
     "redis_url": (
         lambda v: not v or v.startswith(("redis://", "rediss://", "unix://", "sentinel://")),

@@ -7,11 +7,13 @@ import click
 import msgspec
 import redis
 
-from app import cloud_state, queues
+from app import cloud_state, queues, topology
 from app.cloud_registry import CloudRegistry
 from app.errors import JobGone, JobUnknown, TandemError
 from app.job import Job, Route, Service, State, model_part
-from app.ledger import CloudLedger, Ledger
+from app.ledger import Cap, CloudLedger, Ledger
+from app.routing_board import RoutingBoard
+from app.routing_rules import Rules
 from app.settings import Settings
 from app.store import open_redis
 from ops.operator_command import with_settings
@@ -50,13 +52,16 @@ def send(settings: Settings, job_ids: tuple[str, ...], waiting: int | None) -> N
 
     _check_set(settings)
     client = open_redis(settings)
+    rules = RoutingBoard(client).rules(topology.load()[1].rules)
     with Post(settings) as post:
         sender = Sender(CloudLedger(client, settings), post, settings)
         if waiting is None:
-            _send_named(client, settings, sender, job_ids)
+            _send_named(client, settings, sender, job_ids, rules)
         else:
-            sent = sender.send_waiting(waiting, decision=_DECISION)
+            sent = sender.send_waiting(waiting, decision=_DECISION, rules=rules)
             _show_sent(settings, sent)
+            if sent.cap:
+                raise CloudError(f"{sent.refused} of {waiting} were not sent: {_capped(sent.cap, rules)}")
             if not sent.sent:
                 click.echo("no job waits")
                 return
@@ -67,13 +72,13 @@ def send(settings: Settings, job_ids: tuple[str, ...], waiting: int | None) -> N
                    err=True)
 
 
-def _send_named(client: redis.Redis, settings: Settings, sender: "Sender", job_ids: tuple[str, ...]) -> None:
+def _send_named(client: redis.Redis, settings: Settings, sender: "Sender", job_ids: tuple[str, ...], rules: Rules) -> None:
     """Send these jobs. Raises `CloudError`, `JobUnknown` or `JobGone` for a single one; for several, they are said, and at
     the end `CloudError` is raised."""
     failed = 0
     for job_id in job_ids:
         try:
-            _send_one(client, settings, sender, job_id)
+            _send_one(client, settings, sender, job_id, rules)
         except (CloudError, JobUnknown, JobGone) as exc:
             if len(job_ids) == 1:
                 raise
@@ -83,13 +88,24 @@ def _send_named(client: redis.Redis, settings: Settings, sender: "Sender", job_i
         raise CloudError(f"{failed} of {len(job_ids)} were not sent")
 
 
-def _send_one(client: redis.Redis, settings: Settings, sender: "Sender", job_id: str) -> None:
+def _send_one(client: redis.Redis, settings: Settings, sender: "Sender", job_id: str, rules: Rules) -> None:
     """Send a job, or the model's part of one. Raises `CloudError`, `JobUnknown` or `JobGone`."""
     part = _sendable(Ledger(client, settings), job_id)
-    sent = sender.send_job(part, decision=_DECISION)
+    sent = sender.send_job(part, decision=_DECISION, rules=rules)
+    if isinstance(sent, Cap):
+        raise CloudError(f"job {job_id} was not sent: {_capped(sent, rules)}")
     if sent is None or isinstance(sent, State):
         raise CloudError(_why_not(client, settings, part))
     _show_sent(settings, sent, of=job_id if part != job_id else None)
+
+
+def _capped(cap: Cap, rules: Rules) -> str:
+    """Say which cap is reached, and what to do."""
+    if cap is Cap.JOBS:
+        fact = f"{rules.cloud_jobs_per_minute} jobs a minute may be sent, and were"
+    else:
+        fact = f"of {rules.cloud_money_per_hour:g} that an hour may cost, not enough is left for its worst case"
+    return f"{fact}; wait, or change it with `celery -A workers route set`"
 
 
 def _show_sent(settings: Settings, sent: "Sent", *, of: str | None = None) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 from kombu.exceptions import KombuError
 
 from app.job import Service
-from app.ledger import CloudLedger
+from app.ledger import Cap, CloudLedger
 from app.settings import Settings
 from app.store import open_redis
 from app.topology import Topology
@@ -47,7 +47,7 @@ def cloud_answer(settings: Settings, plan: Topology, api_key: str) -> Followed:
     address = f"http://{plan.entry}"
     with _home_at_rest(settings, plan):
         job = first_job.submit(address, api_key, QUESTION)
-        _send(settings, job["id"])
+        _send(settings, plan, job["id"])
     followed = _follow(f"{address}/v1/jobs/{job['id']}/events", api_key)
     if followed.job["state"] != "succeeded" or followed.job["route"] != "cloud":
         raise OSError(f"the job that was sent to the cloud ended as {followed.job['state']}, route "
@@ -55,10 +55,13 @@ def cloud_answer(settings: Settings, plan: Topology, api_key: str) -> Followed:
     return followed
 
 
-def _send(settings: Settings, job_id: str) -> None:
+def _send(settings: Settings, plan: Topology, job_id: str) -> None:
     with Post(settings) as post:
         sender = Sender(CloudLedger(open_redis(settings), settings), post, settings)
-        result = sender.send_job(job_id, decision=_DECISION)
+        result = sender.send_job(job_id, decision=_DECISION, rules=plan.rules)
+    if isinstance(result, Cap):
+        raise OSError(f"the second job could not be sent to the cloud: the cap on {result} is reached; see [routing] in "
+                      "the topology")
     if not isinstance(result, Sent):
         raise OSError(f"the second job could not be sent to the cloud: it is {result}, and not waiting")
     if job_id not in result.sent:

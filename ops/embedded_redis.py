@@ -96,7 +96,7 @@ def command(folder: Path, *, port: int, program: str, log: Path, fsync: str = "a
     arguments = {
         "bind": "127.0.0.1", "port": port, "dir": folder, "appendonly": "yes", "appendfsync": fsync, "save": "",
         "maxmemory-policy": "noeviction", "daemonize": "no", "logfile": log, "tcp-backlog": 511,
-        "repl-diskless-load": "disabled",
+        "repl-diskless-load": "disabled", "latency-monitor-threshold": 100,  # ms; investigations read what it noted
     }
     return [program] + [part for name, value in arguments.items() for part in (f"--{name}", str(value) or '""')]
 

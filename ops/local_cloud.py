@@ -1,8 +1,9 @@
 """The cloud on this machine, as `make up` runs it where the topology has a [cloud] table and no MNS is named: a local MNS
-server, with a store for what is too long for a message, and a cloud worker.
+server, with a store for what is too long for a message, and cloud workers: one at first, more when they are asked for
+(`ops.scale_cloud`).
 
-The worker runs as if on another machine: with a data folder of its own, and without the address of any Redis. Whatever it
-hears and says goes through MNS.
+They run as if on another machine: with a data folder of their own, and without the address of any Redis. Whatever they hear
+and say goes through MNS.
 """
 
 import json
@@ -18,13 +19,20 @@ from app.settings import Settings
 from app.topology import CloudSpec, Topology, local_mns_file
 from ops.embedded_redis import free_port
 from ops.pins import cpus_of
-from ops.server import program
+from ops.server import program, remote_control
 
-#: Celery's node name of the cloud worker.
+#: Celery's node name of the first cloud worker; the others are "cloud@local-2" and so on.
 WORKER = "cloud@local"
 
+#: Cloud workers that this machine may have: a hand's more than anybody has cores and memory for.
+MOST = 16
+
+#: Their group under supervisord, so that they stop at the same time.
+GROUP = "cloud"
+
 #: What the home side's Redis, secrets and listeners are called by; a cloud worker's environment has none of it.
-_OF_HOME = ("TANDEM_REDIS_URL", "TANDEM_CACHE_URL", "TANDEM_METRICS_TOKEN", "TANDEM_SERVER")
+_OF_HOME = ("TANDEM_REDIS_URL", "TANDEM_CACHE_URL", "TANDEM_METRICS_TOKEN", "TANDEM_ALERT_WEBHOOKS", "TANDEM_SCALE_COMMAND",
+            "TANDEM_SERVER")
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,38 +97,64 @@ def write_note(settings: Settings) -> None:
 
 
 def run_folder(settings: Settings) -> Path:
-    """Where the cloud worker's configuration, log and data lie."""
+    """Where the cloud workers' configuration, logs and data lie."""
     return settings.data_dir.resolve() / "cloud"
 
 
 def worker_environ(settings: Settings, environ: Mapping[str, str], *, model: str) -> dict[str, str]:
-    """Return the environment of the cloud worker, made of `environ`. `model` is a folder or a hub name, since what is
-    in home's data folder is not in the worker's."""
+    """Return the environment of the cloud workers, made of `environ`. `model` is a folder or a hub name, since what is
+    in home's data folder is not in theirs."""
     return {**{name: value for name, value in environ.items() if name not in _OF_HOME}, **mns_environ(settings),
             "TANDEM_REDIS_URL": "", "TANDEM_CACHE_URL": "",  # also over what the topology file says
             "TANDEM_PROFILE": "cloud", "TANDEM_DATA_DIR": str(run_folder(settings)), "TANDEM_MODEL": model}
 
 
 def write_worker_configuration(settings: Settings, cloud: CloudSpec) -> Path:
-    """Write supervisord's configuration for the cloud worker and return its path."""
+    """Write supervisord's configuration for the cloud workers and return its path."""
     folder = run_folder(settings)
     folder.mkdir(parents=True, exist_ok=True)
     pin = ["taskset", "--cpu-list", ",".join(str(cpu) for cpu in cpus_of(cloud.processors))] if cloud.processors else []
-    command = [*pin, sys.executable, "-m", "celery", "-A", "workers", "worker", "-n", WORKER,
-               "--concurrency", str(cloud.concurrency), "--loglevel", settings.log_level]
+    programs = [program(program_name(number), [
+        *pin, sys.executable, "-m", "celery", "-A", "workers", "worker", "-n", worker_name(number),
+        "--concurrency", str(cloud.concurrency), "--loglevel", settings.log_level],
+        settings, folder=folder, environment='OMP_WAIT_POLICY="PASSIVE"', autostart=number == 1)
+        for number in range(1, MOST + 1)]
     path = folder / "supervisord.conf"
     path.write_text("\n".join([
+        *remote_control(folder),
         "[supervisord]", f"logfile = {folder / 'supervisord.log'}", f"pidfile = {folder / 'supervisord.pid'}",
         f"childlogdir = {folder}", "nodaemon = true", "silent = true", "identifier = cloud", "",
-        program("cloud", command, settings, folder=folder, environment='OMP_WAIT_POLICY="PASSIVE"')]))
+        f"[group:{GROUP}]", f"programs = {','.join(program_name(number) for number in range(1, MOST + 1))}", "",
+        *programs]))
     return path
 
 
+def program_name(number: int) -> str:
+    """Return what supervisord calls the cloud worker of this number, from 1."""
+    return "cloud" if number == 1 else f"cloud-{number}"
+
+
+def worker_name(number: int) -> str:
+    """Return Celery's node name of the cloud worker of this number, from 1."""
+    return WORKER if number == 1 else f"{WORKER}-{number}"
+
+
 def pids(supervisors: Mapping[str, int]) -> dict[str, int]:
-    """Return the pids of the cloud worker and the MNS server, found by the pids of their supervisors."""
+    """Return the pids of the cloud workers, by their node names, and of the MNS server, found by the pids of their
+    supervisors."""
     found = {}
-    for name, supervisor, word in ((WORKER, "cloud", "celery"), ("mns", "stack", "ops.mns_server")):
-        for child in psutil.Process(supervisors[supervisor]).children():
-            if word in child.cmdline():
-                found[name] = child.pid
+    for child in psutil.Process(supervisors["cloud"]).children():
+        if "-n" in (command := _command(child)):
+            found[command[command.index("-n") + 1]] = child.pid
+    for child in psutil.Process(supervisors["stack"]).children():
+        if "ops.mns_server" in _command(child):
+            found["mns"] = child.pid
     return found
+
+
+def _command(process: psutil.Process) -> list[str]:
+    """Return a process's command line; nothing where it has just ended, as a worker that is one too many does."""
+    try:
+        return list(process.cmdline())
+    except psutil.Error:
+        return []

@@ -12,6 +12,8 @@ from app.errors import TandemError
 from app.settings import Settings
 from app.store import open_redis
 
+_LONGEST_REASON = 500  # characters
+
 
 def with_settings(command: Callable[..., None]) -> Callable[..., None]:
     """Hand a command the settings; show errors as one line."""
@@ -34,6 +36,13 @@ def with_accounts(command: Callable[..., None]) -> Callable[..., None]:
         command(Accounts(open_redis(settings)), *args, **kwargs)
 
     return wrapped
+
+
+def reason(_: click.Context, parameter: click.Parameter, text: str) -> str:
+    """Take what an operator gives as the reason of a change: it is kept, and shown to others in a line."""
+    if not text.strip() or not text.isprintable() or len(text) > _LONGEST_REASON:
+        raise click.BadParameter(f"a reason is a line of 1 to {_LONGEST_REASON} printable characters", param=parameter)
+    return text
 
 
 def no_account(username: str) -> click.ClickException:

@@ -8,6 +8,7 @@ Needs TANDEM_REDIS_URL: all servers share one Redis.
 """
 
 import argparse
+import hashlib
 import os
 import resource
 import shlex
@@ -37,13 +38,10 @@ def configuration(settings: Settings, plan: Topology, server: Server) -> str:
     programs = [_gateway(settings, plan, server), *(_worker(settings, server, spec) for spec in server.workers)]
     names = ["gateway", *(spec.name for spec in server.workers)]
     return "\n".join([
-        "[unix_http_server]", f"file = {_socket(folder)}", "chmod = 0700", "",
+        *remote_control(folder),
         "[supervisord]", f"logfile = {folder / 'supervisord.log'}", "logfile_maxbytes = 10MB", "logfile_backups = 2",
         f"pidfile = {folder / 'supervisord.pid'}", f"childlogdir = {folder}", "minfds = 4096", "nodaemon = true",
         "silent = true", f"identifier = {server.name}", "",
-        "[rpcinterface:supervisor]",
-        "supervisor.rpcinterface_factory = supervisor.rpcinterface:make_main_rpcinterface", "",
-        "[supervisorctl]", f"serverurl = unix://{_socket(folder)}", "",
         f"[group:{server.name}]", f"programs = {','.join(names)}", "",  # one group, so that they stop at the same time
         *programs])
 
@@ -53,10 +51,21 @@ def run_folder(settings: Settings, server: Server) -> Path:
     return settings.data_dir.resolve() / "servers" / server.name
 
 
-def _socket(folder: Path) -> Path:
-    """A socket path short enough for the kernel (107 bytes), whatever the checkout's path."""
+def remote_control(folder: Path) -> list[str]:
+    """Return the blocks of a supervisord's configuration that let its owner ask and tell it things (`supervisorctl`)."""
+    path = socket_path(folder)
+    return ["[unix_http_server]", f"file = {path}", "chmod = 0700", "",
+            "[rpcinterface:supervisor]",
+            "supervisor.rpcinterface_factory = supervisor.rpcinterface:make_main_rpcinterface", "",
+            "[supervisorctl]", f"serverurl = unix://{path}", ""]
+
+
+def socket_path(folder: Path) -> Path:
+    """Where the supervisord of a folder listens: a path short enough for the kernel (107 bytes), whatever the checkout's,
+    and the same for whoever asks."""
     path = folder / "supervisor.sock"
-    return path if len(str(path)) <= 100 else Path("/tmp") / f"tandem-{abs(hash(str(folder))):x}.sock"  # noqa: S108
+    mark = hashlib.sha256(str(folder).encode()).hexdigest()[:16]
+    return path if len(str(path)) <= 100 else Path("/tmp") / f"tandem-{mark}.sock"  # noqa: S108
 
 
 def _gateway(settings: Settings, plan: Topology, server: Server) -> str:
@@ -86,12 +95,15 @@ def _program(name: str, command: Sequence[str], settings: Settings, server: Serv
                    environment=f"TANDEM_SERVER=\"{server.name}\",OMP_WAIT_POLICY=\"PASSIVE\"")
 
 
-def program(name: str, command: Sequence[str], settings: Settings, *, folder: Path, environment: str) -> str:
-    """Return supervisord's block for a program that gets its time to stop (`shutdown_s`) and logs in `folder`."""
+def program(name: str, command: Sequence[str], settings: Settings, *, folder: Path, environment: str,
+            autostart: bool = True) -> str:
+    """Return supervisord's block for a program that gets its time to stop (`shutdown_s`) and logs in `folder`. Without
+    `autostart` it waits until it is asked for."""
     stop_s = round(settings.shutdown_s) + _STOP_MARGIN_S
     return "\n".join([
         f"[program:{name}]", f"command = {shlex.join(command)}".replace("%", "%%"), f"environment = {environment}",
-        f"directory = {Path.cwd()}", "autostart = true", "autorestart = true", "startsecs = 2", "startretries = 1000",
+        f"directory = {Path.cwd()}", f"autostart = {str(autostart).lower()}", "autorestart = true",
+        "startsecs = 2", "startretries = 1000",
         "stopsignal = TERM", f"stopwaitsecs = {stop_s}", "stopasgroup = false", "killasgroup = true",
         "redirect_stderr = true", f"stdout_logfile = {folder / (name + '.log')}",
         "stdout_logfile_maxbytes = 20MB", "stdout_logfile_backups = 2", ""])

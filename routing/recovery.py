@@ -46,6 +46,10 @@ class Recovery:
         """End after the present round."""
         self._stopping.set()
 
+    def join(self, timeout_s: float) -> None:
+        """Wait for the end of the present round."""
+        self._thread.join(timeout_s)
+
     def _run_for_ever(self) -> None:
         while not self._stopping.wait(self._settings.recovery_s):
             self.round()
@@ -102,7 +106,7 @@ class Recovery:
             if not (home := self._cloud.come_home()):
                 return
             for job_id in home:
-                logs.event("job_came_home", job=job_id, why="no cloud worker has begun it in time")
+                logs.event("job_lapsed", job=job_id, why="no cloud worker has begun it in time")
 
     def _watch_workers(self) -> None:
         workers = self._registry.workers()

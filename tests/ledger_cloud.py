@@ -4,23 +4,32 @@ import redis
 
 from app.job import Route, State
 from app.ledger import Claim, CloudLedger, Ledger
+from app.routing_rules import Rules
 from tests.model_cloud import OUT_THERE
 from tests.model_ledger import a_job
 
 NOW_MS = 1_800_000_000_000
 BY_HAND = b'{"rule":"by-hand"}'
+RULES = Rules()
 
 
-def sent_job(ledger: Ledger, cloud: CloudLedger, **changes: object) -> Claim:
+def send(cloud: CloudLedger, most: int, rules: Rules = RULES) -> list[Claim]:
+    """Send so many of those that wait, which no cap forbids; the claims' owners are their tickets."""
+    claims, cap = cloud.send(most=most, decision=BY_HAND, rules=rules)
+    assert cap is None
+    return claims
+
+
+def sent_job(ledger: Ledger, cloud: CloudLedger, rules: Rules = RULES, **changes: object) -> Claim:
     """Submit a job and send it; the claim's owner is its ticket."""
-    claim = cloud.send_job(ledger.submit(a_job(**changes)).job_id, decision=BY_HAND)
+    claim = cloud.send_job(ledger.submit(a_job(**changes)).job_id, decision=BY_HAND, rules=rules)
     assert isinstance(claim, Claim)
     return claim
 
 
-def begun_job(ledger: Ledger, cloud: CloudLedger, **changes: object) -> Claim:
+def begun_job(ledger: Ledger, cloud: CloudLedger, rules: Rules = RULES, **changes: object) -> Claim:
     """Submit a job, send it, and have a run begin it."""
-    sent = sent_job(ledger, cloud, **changes)
+    sent = sent_job(ledger, cloud, rules, **changes)
     claim = cloud.begin(sent.id, sent.owner, OUT_THERE, run=f"{sent.owner}.1")
     assert claim
     return claim

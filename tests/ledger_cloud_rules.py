@@ -45,9 +45,9 @@ class CloudRules:
     @rule(target=tickets, service=st.sampled_from((Service.MODEL, Service.MODEL, Service.AUTH)),
           most=st.sampled_from((1, 2)), times=TIMES)
     def send(self: "LedgerMachine", service: Service, most: int, times: int) -> Any:
-        sent = self.calling(times).send(most=most, decision=b"{}", service=service)
+        sent, cap = self.calling(times).send(most=most, decision=b"{}", service=service, rules=self.model.rules)
         tickets = [claim.owner for claim in sent]
-        assert self.model.send(service, tickets + ["none left"] * (most - len(sent))) == sent
+        assert self.model.send(service, tickets + ["none left"] * (most - len(sent))) == (sent, cap)
         return multiple(*sent)
 
     @rule(target=tickets, job_id=jobs, times=TIMES)
@@ -55,7 +55,7 @@ class CloudRules:
         return self.call_send_job(job_id, times) or multiple()
 
     def call_send_job(self: "LedgerMachine", job_id: str, times: int) -> Claim | None:
-        answer = self.calling(times).send_job(job_id, decision=b"{}")
+        answer = self.calling(times).send_job(job_id, decision=b"{}", rules=self.model.rules)
         assert self.model.send_job(job_id, answer.owner if isinstance(answer, Claim) else "refused") == answer
         return answer if isinstance(answer, Claim) else None
 
@@ -103,6 +103,10 @@ class CloudRules:
         ids = [claim.id for claim in sent]
         assert self.calling(times).recall(job_ids=ids, most=most) == self.model.recall(ids, most)
 
+    @rule(sent=st.lists(tickets, max_size=3), times=TIMES)
+    def take_back(self: "LedgerMachine", sent: list[Claim], times: int) -> None:
+        assert self.calling(times).take_back(sent, decision=b"{}") == self.model.take_back(sent)
+
     @rule(job_id=jobs, times=TIMES)
     def keep(self: "LedgerMachine", job_id: str, times: int) -> None:
         assert self.calling(times).keep(job_id, decision=b"{}") == self.model.keep(job_id)
@@ -113,6 +117,20 @@ class CloudRules:
 
     def said_up_to(self: "LedgerMachine", job_id: str) -> int:
         return max([piece.position for piece in self.said_by(job_id)], default=0)
+
+    def check_spend(self: "LedgerMachine", records: dict[str, dict[bytes, bytes]], spend: dict[bytes, bytes]) -> None:
+        """Compare what was reserved with the model: never more than the caps, and nothing for a job that is not there."""
+        for job_id, job in self.model.jobs.items():
+            reserved = records[job_id].get(b"reserved", b"0 0 0").split()[0]
+            assert int(reserved) == (job.reserved if job.ticket else 0)
+        buckets = {int(name[1:]): int(micros) for name, micros in spend.items() if name.startswith(b"m")}
+        assert buckets.items() <= self.model.micros.items(), "a bucket is off"
+        assert all(micros >= 0 for micros in buckets.values())
+        assert self.model.micros_counted() <= 1e6 * self.model.rules.cloud_money_per_hour
+        last = [ms for ms in self.model.sent_ms if ms > self.model.now_ms - 60_000]
+        assert len(last) <= self.model.rules.cloud_jobs_per_minute
+        now = self.cloud.spend(self.model.rules)
+        assert (now.jobs_minute, round(1e6 * now.money_hour)) == (self.model.jobs_counted(), self.model.micros_counted())
 
     def check_cloud(self, records: dict[str, dict[bytes, bytes]], early: set[str], voids: list[dict[bytes, bytes]]) -> None:
         """Compare what Redis holds about the cloud, beside the set, with the model."""

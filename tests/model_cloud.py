@@ -1,36 +1,78 @@
 """The model of what the ledger does with the cloud: the verbs and the answers of `app.ledger.CloudLedger`."""
 
+import json
+import math
+from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 from app.job import Service, State
-from app.ledger import Claim, CloudSaying, Piece, Place, Voice
+from app.ledger import Cap, Claim, CloudSaying, Piece, Place, Voice
+from app.routing_rules import Rules
 from tests.model_ledger import ModelJob, ModelLedger
 
 OUT_THERE = Place(worker="cloud@far", server="cloud", processor="")
 
 
+@dataclass(slots=True, kw_only=True)
 class ModelCloud(ModelLedger):
     """A ledger in plain Python with a cloud."""
 
-    def send(self, service: Service, tickets: Sequence[str]) -> list[Claim]:
-        """Send as many as there are tickets, if so many wait."""
+    rules: Rules
+    sent_ms: list[int] = field(default_factory=list)  # when jobs were sent
+    micros: Counter[int] = field(default_factory=Counter)  # minute -> money
+
+    def send(self, service: Service, tickets: Sequence[str]) -> tuple[list[Claim], Cap | None]:
+        """Send as many as there are tickets, if so many wait, and no cap forbids it."""
         willing = [job for job_id in reversed(self.waiting(service))
                    if not self._late(job := self.jobs[job_id]) and not job.stays]
-        return [self._send(job, ticket) for job, ticket in zip(willing, tickets, strict=False)]
+        sent: list[Claim] = []
+        for job, ticket in zip(willing, tickets, strict=False):
+            if cap := self.lacking(job):
+                return sent, cap
+            sent.append(self._send(job, ticket))
+        return sent, None
 
-    def send_job(self, job_id: str, ticket: str) -> Claim | State | None:
+    def lacking(self, job: ModelJob) -> Cap | None:
+        """Return the cap that forbids to send the job."""
+        if self.jobs_counted() >= self.rules.cloud_jobs_per_minute:
+            return Cap.JOBS
+        left = round(1e6 * self.rules.cloud_money_per_hour) - self.micros_counted()
+        return Cap.MONEY if self.cost(self.tokens_of(job)) > left else None
+
+    def jobs_counted(self) -> int:
+        return sum(ms // 1000 >= self.now_ms // 1000 - 60 for ms in self.sent_ms)
+
+    def micros_counted(self) -> int:
+        return sum(micros for minute, micros in self.micros.items() if minute >= self.now_ms // 60_000 - 60)
+
+    def cost(self, tokens: int) -> int:
+        job, thousand = round(1e6 * self.rules.cloud_price_per_job), round(1e6 * self.rules.cloud_price_per_1000_tokens)
+        return math.ceil(job + thousand * tokens / 1000)
+
+    @staticmethod
+    def tokens_of(job: ModelJob) -> int:
+        return math.ceil(len(job.new.input) / 3) + int(json.loads(job.new.input).get("max_tokens", 256))
+
+    def used(self, job: ModelJob, tokens: int | None) -> None:
+        self.micros[job.sent_ms // 60_000] += (0 if tokens is None else self.cost(tokens)) - job.reserved
+
+    def send_job(self, job_id: str, ticket: str) -> Claim | Cap | State | None:
         job = self.jobs.get(job_id)
         if job is None or not job.waiting:
             return job and job.state
         if self._late(job):
             self._end_late(job)
             return job.state
-        return self._send(job, ticket)
+        return self.lacking(job) or self._send(job, ticket)
 
     def _send(self, job: ModelJob, ticket: str) -> Claim:
         if not job.ran:
             self.give_back(job)
         job.ticket, job.away, job.home_ms = ticket, True, self.now_ms + round(self.settings.cloud_wait_s * 1000)
+        job.reserved, job.sent_ms = self.cost(self.tokens_of(job)), self.now_ms
+        self.micros[self.now_ms // 60_000] += job.reserved
+        self.sent_ms.append(self.now_ms)
         self.counts["sent"] += 1
         return self._claimed(job, ticket)
 
@@ -45,6 +87,7 @@ class ModelCloud(ModelLedger):
             job.state, job.owner, job.attempt, job.worker = State.RUNNING, run, job.attempt + 1, OUT_THERE.worker
             job.said, job.early, job.ran = [Piece(job.attempt, 0, Voice.STARTED, "")], {}, True
             job.lease_ms = self._cloud_lease_end()
+            self.counts["begun"] += 1
             self._tell(job)
         return self._claimed(job, run)
 
@@ -85,26 +128,31 @@ class ModelCloud(ModelLedger):
         return job.said[-1].position if job.said else 0
 
     def recall(self, job_ids: Sequence[str], most: int) -> list[str]:
-        named = [job_id for job_id in job_ids if self._come_home(job_id)]
-        last = [job_id for job_id in list(reversed(self.sent()))[:most] if self._come_home(job_id)]
+        named = [job_id for job_id in job_ids if self._come_home(job_id, "recalled")]
+        last = [job_id for job_id in list(reversed(self.sent()))[:most] if self._come_home(job_id, "recalled")]
         return named + last
 
+    def take_back(self, claims: Sequence[Claim]) -> list[str]:
+        return [claim.id for claim in claims if (job := self.jobs.get(claim.id)) and job.ticket == claim.owner
+                and self._come_home(claim.id, "recalled")]
+
     def come_home(self) -> list[str]:
-        return [job_id for job_id in self.sent() if self.jobs[job_id].home_ms <= self.now_ms and self._come_home(job_id)]
+        return [job_id for job_id in self.sent() if self.jobs[job_id].home_ms <= self.now_ms
+                and self._come_home(job_id, "lapsed")]
 
     def keep(self, job_id: str) -> bool:
         job = self.jobs.get(job_id)
         if job is None or job.state is not State.QUEUED:
             return False
-        self._come_home(job_id)
+        self._come_home(job_id, "kept")
         job.stays = True
         return True
 
-    def _come_home(self, job_id: str) -> bool:
+    def _come_home(self, job_id: str, move: str) -> bool:
         job = self.jobs.get(job_id)
         if job is None or not job.sent:
             return False
-        self._leave_cloud(job, ends=False)
+        self._leave_cloud(job, move)
         if not job.ran:
             self.charge(job)
         return True

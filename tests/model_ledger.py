@@ -68,6 +68,8 @@ class ModelJob:
     worker: str = ""  # that runs it
     home_ms: int = 0  # when it comes home, while it is sent and not begun
     stays: bool = False  # is not sent with others
+    reserved: int = 0  # micros of money, while it is in the cloud
+    sent_ms: int = 0
     early: dict[int, tuple[int, Voice, str]] = field(default_factory=dict)  # said out there too early: start -> end, text
 
     @property
@@ -242,13 +244,15 @@ class ModelLedger:
                 said.append(saying.piece)
         return held
 
-    def settle(self, claim: Claim, state: State) -> Settled:
+    def settle(self, claim: Claim, state: State, tokens: int | None = None) -> Settled:
         job = self.jobs.get(claim.id)
         if job and job.settled == (claim.owner, claim.attempt) and job.state is state:
             return Settled.AGAIN
         if job is None or not job.owned_by(claim):
             return self._stale(job)
-        job.settled, job.ticket = (claim.owner, claim.attempt), None
+        if tokens is not None and job.ticket:
+            self.used(job, tokens)
+        job.settled, job.ticket, job.reserved = (claim.owner, claim.attempt), None, 0
         self._end(job, state)
         return Settled.RECORDED
 
@@ -258,7 +262,7 @@ class ModelLedger:
             return Settled.AGAIN
         if job is None or not job.owned_by(claim):
             return self._stale(None)
-        self._leave_cloud(job, ends=False)
+        self._leave_cloud(job, "returned")
         job.state, job.owner, job.released = State.QUEUED, None, (claim.owner, claim.attempt)
         job.errors += because == "error"
         if wait_s:
@@ -285,7 +289,7 @@ class ModelLedger:
         for job in sorted(self.in_state(State.RUNNING), key=lambda job: (job.lease_ms, job.new.id)):
             if job.lease_ms > self.now_ms:
                 continue
-            self._leave_cloud(job, ends=job.lost + 1 >= self.settings.max_lost)
+            self._leave_cloud(job, "" if job.lost + 1 >= self.settings.max_lost else "lapsed")
             job.lost, job.owner = job.lost + 1, None
             self.counts["lost_attempts"] += 1
             if job.lost >= self.settings.max_lost:
@@ -341,7 +345,7 @@ class ModelLedger:
     def _end(self, job: ModelJob, state: State) -> None:
         if job.state is State.QUEUED and not job.ran and not job.held and not job.sent:
             self.give_back(job)
-        self._leave_cloud(job, ends=True)
+        self._leave_cloud(job)
         job.state, job.owner, job.ready_ms, job.finished_ms, job.held = state, None, None, self.now_ms, False
         job.early = {}
         job.noted = job.said[-1].position if job.said else None
@@ -356,13 +360,21 @@ class ModelLedger:
         elif job.new.fingerprint and self.flights.get(job.new.fingerprint) == job.new.id:
             self._land_flight(job, job.new.fingerprint)
 
-    def _leave_cloud(self, job: ModelJob, *, ends: bool) -> None:
-        """Its ticket, or its run, is void; it comes home, or ends out there."""
+    def _leave_cloud(self, job: ModelJob, move: str = "") -> None:
+        """Its ticket, or its run, is void; it comes home by this move, or ends out there."""
         if not job.ticket:
             return
+        if job.sent:
+            self.used(job, None)
         self.voids.append((job.new.id, job.owner or job.ticket, job.worker if job.owner else ""))
-        job.ticket, job.early, job.away = None, {}, ends
-        self.counts["came_home"] += not ends
+        job.ticket, job.early, job.away, job.reserved = None, {}, not move, 0
+        if move:
+            self.counts[move] += 1
+            self.counts["came_home"] += 1
+
+    def used(self, job: ModelJob, tokens: int | None) -> None:
+        """A job that was sent has used so many tokens, or was not begun."""
+        raise NotImplementedError
 
     def _leave_line(self, job: ModelJob) -> None:
         line = self.lines[job.new.line or ""]

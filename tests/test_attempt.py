@@ -173,5 +173,5 @@ def test_a_task_that_this_worker_lacks_is_left_to_a_worker_that_has_it() -> None
 def test_every_error_says_whether_to_try_again() -> None:
     assert {kind.__name__ for kind in OURS if kind.retryable} == {
         "StoreUnavailable", "SlotsTaken", "EngineTransient", "EngineUnavailable", "EngineOutOfMemory", "TaskUnknown",
-        "LimitExceeded", "RequestTimeout", "Diverged"}
+        "LimitExceeded", "ReducedCapacity", "RequestTimeout", "Diverged"}
     assert not EngineFailed.retryable

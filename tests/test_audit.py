@@ -5,6 +5,7 @@ import redis
 
 from app.job import State
 from app.ledger import CloudLedger, Ledger
+from app.routing_rules import Rules
 from app.settings import Settings
 from ops import audit
 from tests.model_ledger import a_job, a_running_job
@@ -48,7 +49,7 @@ def test_a_job_that_nobody_will_let_go_is_found(client: redis.Redis, ledger: Led
 def test_a_job_that_is_in_the_cloud_without_the_right_to_be_is_found(
         client: redis.Redis, settings: Settings, ledger: Ledger, field: str, value: str | None, fault: str) -> None:
     job_id = ledger.submit(a_job()).job_id
-    assert CloudLedger(client, settings).send_job(job_id, decision=b"{}")
+    assert CloudLedger(client, settings).send_job(job_id, decision=b"{}", rules=Rules())
     assert audit.take(client, ledger).balanced
     if value:
         client.hset(f"job:{job_id}", field, value)
@@ -61,7 +62,7 @@ def test_a_job_that_is_in_the_cloud_without_the_right_to_be_is_found(
 def test_a_job_that_lies_in_another_place_than_its_route_says_is_found(
         client: redis.Redis, settings: Settings, ledger: Ledger) -> None:
     job_id = ledger.submit(a_job()).job_id
-    CloudLedger(client, settings).send_job(job_id, decision=b"{}")
+    CloudLedger(client, settings).send_job(job_id, decision=b"{}", rules=Rules())
     client.zrem("cloud", job_id)
     client.zadd("delayed", {job_id: 1})
     client.zadd("cloud", {"nobody": 1})

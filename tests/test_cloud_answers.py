@@ -11,6 +11,7 @@ from app.job import NewJob
 from app.ledger import Claim, CloudLedger, Ledger, Place
 from app.model_names import ModelNames
 from app.response_cache import ResponseCache
+from app.routing_rules import Rules
 from app.settings import Settings
 from ops.waiting import wait_until
 from tests.model_ledger import a_job
@@ -35,7 +36,7 @@ def begin(client: redis.Redis, settings: Settings) -> Callable[[NewJob], Claim]:
     """Submit a job and have it begun in the cloud."""
     def begun(job: NewJob) -> Claim:
         cloud = CloudLedger(client, settings)
-        sent = cloud.send_job(Ledger(client, settings).submit(job).job_id, decision=b"{}")
+        sent = cloud.send_job(Ledger(client, settings).submit(job).job_id, decision=b"{}", rules=Rules())
         assert isinstance(sent, Claim)
         claim = cloud.begin(job.id, sent.owner, OUT_THERE, run=f"{sent.owner}.1")
         assert claim

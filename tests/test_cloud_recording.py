@@ -12,6 +12,7 @@ import redis
 
 from app.job import State
 from app.ledger import Claim, CloudLedger, Ledger, Stop
+from app.routing_rules import Rules
 from app.settings import Settings
 from routing.cloud import words
 from routing.cloud.reading import MalformedReport
@@ -51,7 +52,7 @@ def say(recorder: Recorder, settings: Settings) -> Callable[..., None]:
 
 def sent(ledger: Ledger, cloud: CloudLedger) -> Run:
     """Submit a job and send it; return a run of it that has not begun."""
-    claim = cloud.send_job(ledger.submit(a_job()).job_id, decision=DECISION)
+    claim = cloud.send_job(ledger.submit(a_job()).job_id, decision=DECISION, rules=Rules())
     assert isinstance(claim, Claim)
     return Run(claim.id, claim.owner)
 

@@ -13,6 +13,7 @@ from app.accounts import Role
 from app.api import openapi
 from app.cloud_registry import CloudRegistry
 from app.ledger import Claim, CloudLedger, Ledger, Place
+from app.routing_rules import Rules
 from app.settings import Settings
 from routing.cloud.fleet import GONE_S, Fleet
 from routing.cloud.link import Link
@@ -93,7 +94,7 @@ def test_the_status_tells_jobs_workers_and_whether_the_queues_are_reached(
         operator: Gateway, client: redis.Redis, settings: Settings, ledger: Ledger, fleet: Fleet, link: Link,
         clock: Clock) -> None:
     cloud = CloudLedger(client, settings)
-    claims = [cloud.send_job(ledger.submit(a_job()).job_id, decision=b"{}") for _ in range(3)]
+    claims = [cloud.send_job(ledger.submit(a_job()).job_id, decision=b"{}", rules=Rules()) for _ in range(3)]
     assert isinstance(claims[0], Claim)
     cloud.begin(claims[0].id, claims[0].owner, Place(worker="cloud@a", server="cloud", processor=""), run="r")
     worker = StandIn(settings)
@@ -115,7 +116,7 @@ def test_the_status_tells_jobs_workers_and_whether_the_queues_are_reached(
 
 def test_the_metrics_tell_the_same(operator: Gateway, settings: Settings, client: redis.Redis, ledger: Ledger, fleet: Fleet,
                                    link: Link) -> None:
-    CloudLedger(client, settings).send_job(ledger.submit(a_job()).job_id, decision=b"{}")
+    CloudLedger(client, settings).send_job(ledger.submit(a_job()).job_id, decision=b"{}", rules=Rules())
     fleet.hear(StandIn(settings).worker())
     link.up()
 

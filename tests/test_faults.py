@@ -23,6 +23,7 @@ from app.worker_entry import WorkerEntry
 from ops.sandbox import Sandbox, is_gone, kill
 from ops.waiting import wait_until
 from tests.caller import Caller
+from tests.deafened import Deafened
 from tests.model_ledger import a_job
 
 LEASE_S = 3.0
@@ -159,14 +160,26 @@ def test_a_stopping_worker_hands_a_long_job_back_and_it_does_not_count_as_an_err
 
 def test_workers_that_live_but_no_longer_consume_are_restarted_and_the_jobs_run(one: Caller, shaky: Sandbox) -> None:
     deaf = [workers(shaky)[f"model@server-{number}"].pid for number in (1, 2)]
-    assert shaky.celery("control", "cancel_consumer", "model").returncode == 0
-    job = one.submit("heard at last")
-
-    ended = one.ended(job["id"], timeout_s=STUCK_S + 40)
+    with Deafened(deaf[0]) as first, Deafened(deaf[1]) as second:
+        job = one.submit("heard at last")
+        wait_until(lambda: all([first.is_gone(), second.is_gone()]), timeout_s=STUCK_S + 30, what="the deaf workers to go")
+    ended = one.ended(job["id"])
 
     assert ended["state"] == "succeeded"
     assert workers(shaky)[f"model@{ended['server']}"].pid not in deaf
-    wait_until(lambda: all(is_gone(pid) for pid in deaf), timeout_s=30, what="the deaf workers to go")
+
+
+def test_workers_that_an_operator_told_to_take_nothing_are_left_alone(one: Caller, shaky: Sandbox) -> None:
+    before = pids(shaky)
+    assert shaky.celery("control", "cancel_consumer", "model").returncode == 0
+    job = one.submit("waits")
+    wait_until(lambda: all(workers(shaky)[f"model@server-{number}"].idle_ms > 3000 * STUCK_S for number in (1, 2)),
+               timeout_s=30, what="both model workers to be idle for three times as long as a deaf one may")
+
+    assert one.job(job["id"])["state"] == "queued"
+    assert pids(shaky) == before
+    assert shaky.celery("control", "add_consumer", "model").returncode == 0
+    assert one.ended(job["id"])["state"] == "succeeded"
 
 
 # -- wake-ups, the gateway

@@ -9,10 +9,10 @@ import redis
 
 from app import queues
 from app.job import Route, Service, State
-from app.ledger import Claim, CloudLedger, Ledger, new_owner
+from app.ledger import Claim, CloudLedger, Ending, Ledger, new_owner
 from app.settings import Settings
 from ops import audit
-from tests.ledger_cloud import BY_HAND, NOW_MS, begun_job, sent_job, travel, voids
+from tests.ledger_cloud import BY_HAND, NOW_MS, RULES, begun_job, send, sent_job, travel, voids
 from tests.ledger_cloud_rules import Repeating
 from tests.model_cloud import OUT_THERE
 from tests.model_ledger import PLACE, a_job, a_running_job, everything
@@ -39,7 +39,7 @@ def test_a_job_that_is_sent_waits_in_the_cloud_and_no_attempt_begins(
     new = a_job(trace="00-abc-def-01", deadline_s=60.0, input=b'{"prompt": "far"}')
     ledger.submit(new)
 
-    sent = cloud.send_job(new.id, decision=BY_HAND)
+    sent = cloud.send_job(new.id, decision=BY_HAND, rules=RULES)
 
     assert isinstance(sent, Claim)
     assert sent == Claim(id=new.id, owner=sent.owner, attempt=0, errors=0, task="model.run", tenant="ann", input=new.input,
@@ -55,18 +55,18 @@ def test_those_that_would_wait_longest_are_sent_and_the_queue_here_stays_full(
     client.hset("windows", "model", 2)
     ids = [ledger.submit(a_job()).job_id for _ in range(4)]
 
-    assert [claim.id for claim in cloud.send(most=2, decision=BY_HAND)] == [ids[3], ids[2]]
+    assert [claim.id for claim in send(cloud, 2)] == [ids[3], ids[2]]
     assert [ledger.read(job_id).position for job_id in ids] == [0, 1, None, None]
     assert client.llen("model") == 2
-    assert [claim.id for claim in cloud.send(most=9, decision=BY_HAND)] == [ids[1], ids[0]]
+    assert [claim.id for claim in send(cloud, 9)] == [ids[1], ids[0]]
     assert client.llen("model") == 0
-    assert cloud.send(most=1, decision=BY_HAND) == []
+    assert send(cloud, 1) == []
 
 
 def test_hundreds_are_sent_and_had_back_in_one_call(ledger: Ledger, cloud: CloudLedger) -> None:
     ids = [ledger.submit(a_job()).job_id for _ in range(130)]
 
-    sent = cloud.send(most=110, decision=BY_HAND)
+    sent = send(cloud, 110)
     assert [claim.id for claim in sent] == ids[:-111:-1]
     assert len({claim.owner for claim in sent}) == 110
     home = cloud.recall(job_ids=[claim.id for claim in sent[:60]], most=500)
@@ -82,11 +82,12 @@ def test_what_does_not_wait_here_cannot_be_sent(ledger: Ledger, cloud: CloudLedg
     ledger.settle(ended, State.SUCCEEDED)
     away = sent_job(ledger, cloud)
 
-    assert cloud.send_job(running.id, decision=BY_HAND) is State.RUNNING
-    assert [cloud.send_job(job_id, decision=BY_HAND) for job_id in (delayed.id, held, away.id)] == [State.QUEUED] * 3
-    assert cloud.send_job(ended.id, decision=BY_HAND) is State.SUCCEEDED
-    assert cloud.send_job("no-such-job", decision=BY_HAND) is None
-    assert [claim.id for claim in cloud.send(most=9, decision=BY_HAND)] == [first]
+    assert cloud.send_job(running.id, decision=BY_HAND, rules=RULES) is State.RUNNING
+    assert [cloud.send_job(job_id, decision=BY_HAND, rules=RULES)
+            for job_id in (delayed.id, held, away.id)] == [State.QUEUED] * 3
+    assert cloud.send_job(ended.id, decision=BY_HAND, rules=RULES) is State.SUCCEEDED
+    assert cloud.send_job("no-such-job", decision=BY_HAND, rules=RULES) is None
+    assert [claim.id for claim in send(cloud, 9)] == [first]
 
 
 def test_what_is_past_its_deadline_is_not_sent(ledger: Ledger, cloud: CloudLedger, client: redis.Redis) -> None:
@@ -95,9 +96,9 @@ def test_what_is_past_its_deadline_is_not_sent(ledger: Ledger, cloud: CloudLedge
     late, later = (ledger.submit(a_job(deadline_s=1.0)).job_id for _ in range(2))
     travel(1, ledger, cloud)
 
-    assert [claim.id for claim in cloud.send(most=1, decision=BY_HAND)] == [good]
+    assert [claim.id for claim in send(cloud, 1)] == [good]
     assert client.llen("model") == 1, "the first of those left is not woken"
-    assert cloud.send_job(late, decision=BY_HAND) is State.EXPIRED
+    assert cloud.send_job(late, decision=BY_HAND, rules=RULES) is State.EXPIRED
     assert ledger.expire() == [later]
 
 
@@ -107,7 +108,7 @@ def test_what_is_kept_comes_home_and_is_not_sent_with_others_again(ledger: Ledge
 
     assert cloud.keep(too_long.id, decision=b'{"rule":"too-large"}')
     assert ledger.read(too_long.id).decision == b'{"rule":"too-large"}'
-    assert [claim.id for claim in cloud.send(most=9, decision=BY_HAND)] == [other]
+    assert [claim.id for claim in send(cloud, 9)] == [other]
     assert isinstance(ledger.take(Service.MODEL, PLACE, owner=new_owner()), Claim)
     assert not cloud.keep(too_long.id, decision=b"{}"), "it runs"
 
@@ -130,7 +131,7 @@ def test_the_flow_of_a_job_that_is_sent_need_not_wait_for_it_until_it_is_home(
     one = last_tag()
     job_id = ledger.submit(a_job()).job_id
     two = last_tag()
-    cloud.send_job(job_id, decision=BY_HAND)
+    cloud.send_job(job_id, decision=BY_HAND, rules=RULES)
     assert last_tag() == one
     cloud.recall(job_ids=[job_id])
     assert last_tag() == two
@@ -181,7 +182,7 @@ def test_an_old_ticket_begins_nothing_when_the_job_was_sent_anew(ledger: Ledger,
     old = sent_job(ledger, cloud)
     cloud.recall(job_ids=[old.id])
     assert cloud.begin(old.id, old.owner, OUT_THERE, run="r1") is None
-    [new] = cloud.send(most=1, decision=BY_HAND)
+    [new] = send(cloud, 1)
 
     assert cloud.begin(old.id, old.owner, OUT_THERE, run="r1") is None
     assert cloud.begin(new.id, new.owner, OUT_THERE, run="r2")
@@ -214,9 +215,9 @@ def test_calls_whose_replies_were_lost_are_answered_again_and_change_nothing(
     ids = [ledger.submit(a_job()).job_id for _ in range(6)]
     cloud.times = 2  # the wrapper compares the answers
 
-    sent = cloud.send(most=2, decision=BY_HAND)
+    sent = send(cloud, 2)
     assert [claim.id for claim in sent] == [ids[5], ids[4]]
-    assert isinstance(cloud.send_job(ids[0], decision=BY_HAND), Claim)
+    assert isinstance(cloud.send_job(ids[0], decision=BY_HAND, rules=RULES), Claim)
     assert cloud.recall(most=1) == [ids[5]]
     claim = cloud.begin(sent[1].id, sent[1].owner, OUT_THERE, run="r1")
     assert claim
@@ -240,3 +241,21 @@ def test_the_queues_show_what_is_sent_and_what_runs_in_the_cloud(
     assert (model.sent, model.running, model.in_cloud, model.waiting) == (1, 3, 2, 0)
     assert (auth.sent, auth.running, auth.in_cloud) == (0, 1, 0)
     assert (ledger.census().cloud, ledger.census().live) == (1, 5)
+
+
+def test_how_jobs_end_in_the_cloud_is_counted_but_for_what_the_caller_got_wrong(
+        ledger: Ledger, cloud: CloudLedger) -> None:
+    def ended(state: State, error: bytes = b"") -> None:
+        claim = begun_job(ledger, cloud)
+        for _ in range(2):  # a reply that was lost
+            ledger.settle(claim, state, Ending(error=error, result=b"" if error else b"{}"))
+
+    ended(State.SUCCEEDED)
+    ended(State.FAILED, b'{"code":"engine-failed","detail":"x","fault":"engine"}')
+    ended(State.FAILED, b'{"code":"prompt-too-long","detail":"x","fault":"caller"}')
+    at_home = ledger.claim(ledger.submit(a_job()).job_id, PLACE, owner="o1")
+    assert isinstance(at_home, Claim)
+    ledger.settle(at_home, State.FAILED, Ending(error=b'{"code":"engine-failed","detail":"x","fault":"engine"}'))
+
+    counts = ledger.census().counts
+    assert (counts["cloud_succeeded"], counts["cloud_failed"]) == (1, 1)

@@ -1,5 +1,6 @@
 """Jobs leave the cloud: ended by their run, given back, recalled, lost, cancelled or late; alone and tied to other jobs."""
 
+import json
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -9,7 +10,7 @@ from app.job import Lane, Route, Service, State
 from app.ledger import CloudLedger, Ending, Ledger, Settled, new_owner
 from app.settings import Settings
 from ops import audit
-from tests.ledger_cloud import BY_HAND, NOW_MS, begun_job, is_home, sent_job, travel, voids
+from tests.ledger_cloud import BY_HAND, NOW_MS, RULES, begun_job, is_home, send, sent_job, travel, voids
 from tests.ledger_cloud_rules import Repeating
 from tests.model_cloud import OUT_THERE
 from tests.model_ledger import PLACE, a_job
@@ -42,7 +43,8 @@ def test_a_run_out_there_is_settled_as_any_and_says_nothing_of_the_pace_here(
     job = ledger.read(claim.id)
     assert (job.state, job.route, job.result, job.server) == (State.SUCCEEDED, Route.CLOUD, b'{"text":"hi"}', "cloud")
     assert cloud.begin(claim.id, claim.owner.removesuffix(".1"), OUT_THERE, run=claim.owner) is None
-    assert not client.exists("pace", f"parts:{claim.id}", "void")
+    assert client.hgetall("pace") == {b"cloud": b"3000.0"}
+    assert not client.exists(f"parts:{claim.id}", "void")
     assert [fields[b"event"] for _, fields in client.xrange("events:ann")] == [b"queued", b"started", b"succeeded"]
 
 
@@ -85,7 +87,8 @@ def test_what_nobody_begins_in_time_comes_home_and_no_attempt_counts_as_lost(
     assert cloud.come_home() == [sent.id], "what has begun stays"
     assert is_home(ledger, client, sent.id)
     assert voids(client) == [(sent.id, sent.owner, "")]
-    assert (ledger.read(sent.id).lost, ledger.read(sent.id).attempt, ledger.read(sent.id).decision) == (0, 0, None)
+    job = ledger.read(sent.id)
+    assert (job.lost, job.attempt, json.loads(job.decision or b"")["rule"]) == (0, 0, "lapsed")
     assert cloud.come_home() == []
 
 
@@ -103,7 +106,7 @@ def test_a_recall_brings_home_what_has_not_begun_the_last_sent_first(
 
 def test_a_job_that_comes_home_has_the_place_that_it_had(ledger: Ledger, cloud: CloudLedger) -> None:
     ids = [ledger.submit(a_job()).job_id for _ in range(3)]
-    cloud.send_job(ids[1], decision=BY_HAND)
+    cloud.send_job(ids[1], decision=BY_HAND, rules=RULES)
     ledger.submit(a_job(tenant="bob"))
     cloud.recall(most=1)
 
@@ -133,7 +136,7 @@ def test_a_job_that_loses_too_many_runs_fails_out_there(
         travel(settings.cloud_lease_s, ledger, cloud)
         _, failed = ledger.reap()
         if not failed:
-            [sent] = cloud.send(most=1, decision=BY_HAND)
+            [sent] = send(cloud, 1)
             assert cloud.begin(sent.id, sent.owner, OUT_THERE, run=f"{sent.owner}.1")
 
     assert failed == [claim.id]
@@ -208,8 +211,8 @@ def test_when_a_leader_ends_in_the_cloud_without_an_answer_the_first_follower_le
 def test_the_next_of_a_line_waits_for_the_one_in_the_cloud(ledger: Ledger, cloud: CloudLedger) -> None:
     first = begun_job(ledger, cloud, line="l")
     second = ledger.submit(a_job(line="l")).job_id
-    assert cloud.send(most=9, decision=BY_HAND) == []
+    assert send(cloud, 9) == []
     assert ledger.take(Service.MODEL, PLACE, owner=new_owner()) is None
     ledger.settle(first, State.SUCCEEDED)
 
-    assert [claim.id for claim in cloud.send(most=9, decision=BY_HAND)] == [second]
+    assert [claim.id for claim in send(cloud, 9)] == [second]

@@ -19,7 +19,7 @@ from app.settings import Settings
 from app.streams import Streams
 from ops.waiting import wait_until
 from tests.follower import SOON_S, Follower, say
-from tests.ledger_cloud import begun_job, sent_job
+from tests.ledger_cloud import RULES, begun_job, sent_job
 from tests.model_cloud import OUT_THERE
 from tests.model_ledger import PLACE, a_running_job, everything
 
@@ -162,7 +162,7 @@ def test_what_was_said_here_is_void_when_the_next_attempt_begins_in_the_cloud(le
     here = a_running_job(ledger)
     say(ledger, here, 5, "hello")
     ledger.release(here, because="drain")
-    sent = cloud.send_job(here.id, decision=b"{}")
+    sent = cloud.send_job(here.id, decision=b"{}", rules=RULES)
     assert isinstance(sent, Claim)
     assert ledger.said(here.id).total == 5, "until then it stands"
 

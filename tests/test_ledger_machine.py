@@ -19,6 +19,7 @@ from app.errors import JobGone, JobUnknown
 from app.job import Lane, NewJob, Service, State
 from app.ledger import Claim, Ending, Ledger, Piece, Saying, Voice
 from app.ledger.ledger import WAKEUP_LOST_MS
+from app.routing_rules import Rules
 from app.settings import Settings
 from tests.ledger_cloud_rules import CloudRules, Repeating
 from tests.model_cloud import ModelCloud
@@ -33,6 +34,11 @@ TIMES = st.sampled_from((1, 2))
 BOBS_MOST = 3  # of his own jobs in flight
 TIES = st.sampled_from(({}, {}, {"line": "l"}, {"fingerprint": "f"}, {"fingerprint": "g"}))  # to other jobs
 FORGERIES = st.sampled_from(({}, {}, {}, {"owner": "nobody"}, {"attempt": 9}))  # of a claim
+#: Of the cloud: both caps are met, with jobs of 3,630 and 11,120 micros.
+RULES = Rules(cloud_jobs_per_minute=7, cloud_money_per_hour=0.03, cloud_price_per_job=0.001,
+              cloud_price_per_1000_tokens=0.01)
+INPUTS = st.sampled_from((b'{"prompt": "hello"}', b'{"prompt": "hello"}', b'{"max_tokens":1000, "prompt": "hello"}'))
+USAGES = st.sampled_from((b"", b'{"prompt_tokens":3,"completion_tokens":4}'))
 JUMPS_MS = (0, 1, 500, WAKEUP_LOST_MS, 5_000, 10_000, 20_000)  # about the leases, delays, deadlines and retention
 
 
@@ -56,7 +62,7 @@ class LedgerMachine(CloudRules, RuleBasedStateMachine):
         self.strays: set[str] = set()  # tags of those whose job was claimed by another way
         self.ledger = Ledger(client, settings, now_ms=START_MS)
         self.cloud = Repeating(client, settings, now_ms=START_MS)
-        self.model = ModelCloud(settings=settings, now_ms=START_MS, most_inflight={"bob": BOBS_MOST})
+        self.model = ModelCloud(settings=settings, now_ms=START_MS, most_inflight={"bob": BOBS_MOST}, rules=RULES)
 
     @initialize(target=jobs, deadline_s=DEADLINES)
     def some_wait(self, deadline_s: float | None) -> Any:
@@ -80,7 +86,7 @@ class LedgerMachine(CloudRules, RuleBasedStateMachine):
 
     @rule(target=jobs, service=st.sampled_from(SERVICES), tenant=st.sampled_from(TENANTS), lane=st.sampled_from(Lane),
           deadline_s=DEADLINES, key=st.sampled_from((None, None, "k1", "k2")),
-          digest=st.sampled_from(("d1", "d2")), metered=st.booleans(), ties=TIES, times=TIMES)
+          digest=st.sampled_from(("d1", "d2")), input=INPUTS, metered=st.booleans(), ties=TIES, times=TIMES)
     def submit(self, service: Service, times: int, key: str | None, ties: dict[str, str], **fields: Any) -> Any:
         ties = {name: f"{service}-{value}" for name, value in ties.items()}
         new = a_job(service, id=self.next_id(), idempotency_key=key, **ties, **fields)
@@ -178,12 +184,13 @@ class LedgerMachine(CloudRules, RuleBasedStateMachine):
         for _ in range(times):
             assert self.ledger.say(sayings) == self.model.say(sayings)
 
-    @rule(claim=claims, change=FORGERIES, state=st.sampled_from((State.SUCCEEDED, State.FAILED)), times=TIMES)
-    def settle(self, claim: Claim, change: dict[str, Any], state: State, times: int) -> None:
+    @rule(claim=claims, change=FORGERIES, state=st.sampled_from((State.SUCCEEDED, State.FAILED)), usage=USAGES, times=TIMES)
+    def settle(self, claim: Claim, change: dict[str, Any], state: State, usage: bytes, times: int) -> None:
         claim = dataclasses.replace(claim, **change)
         for _ in range(times):
-            expected = self.model.settle(claim, state)
-            answer = self.ledger.settle(claim, state, Ending(result=b'{"text": "hi"}', append=("chunks", [b"end"])))
+            expected = self.model.settle(claim, state, 7 if usage else None)
+            answer = self.ledger.settle(claim, state, Ending(result=b'{"text": "hi"}', usage=usage,
+                                                             append=("chunks", [b"end"])))
             assert answer == expected
             self.pushed += expected == "recorded"
 
@@ -248,13 +255,14 @@ class LedgerMachine(CloudRules, RuleBasedStateMachine):
     def check_invariants(self, *args: Any, **kwargs: Any) -> None:
         """Compare Redis with the model, in one round trip. Replaces @invariant methods, which cost one each."""
         super().check_invariants(*args, **kwargs)
-        records, said, sets, queues, counts, pushed, announced, inflight, told, *cloud = self.snapshot()
+        records, said, sets, queues, counts, pushed, announced, inflight, told, spend, *cloud = self.snapshot()
         self.check_records(records)
         self.check_said(records, said)
         self.check_sets(sets)
         self.check_queues(sets, queues)
         self.check_flows(sets)
         self.check_cloud(records, *cloud)
+        self.check_spend(records, spend)
         assert counts == {name: number for name, number in self.model.counts.items() if number}
         assert pushed == self.pushed, "a settle appended more or less than once"
         assert announced == sum(counts.get(state, 0) for state in State if state.terminal)
@@ -333,6 +341,7 @@ class LedgerMachine(CloudRules, RuleBasedStateMachine):
                         self.ledger.settle(claim, State.SUCCEEDED)
         census = self.ledger.census()
         assert census.live == 0, f"never ended: {census}"
+        assert not any(self.client.hexists(f"job:{job_id}", "reserved") for job_id in self.model.jobs)
         assert census.balanced
 
     # -- the plumbing
@@ -384,10 +393,11 @@ class LedgerMachine(CloudRules, RuleBasedStateMachine):
 
     def snapshot(self) -> tuple[
             dict[str, dict[bytes, bytes]], dict[str, list[Any]], dict[str, dict[str, float]], dict[str, list[bytes]],
-            dict[str, int], int, int, dict[str, int], dict[str, int], set[str], list[dict[bytes, bytes]]]:
+            dict[str, int], int, int, dict[str, int], dict[str, int], dict[bytes, bytes], set[str],
+            list[dict[bytes, bytes]]]:
         """Return the records, what was said, the sets in order with scores, the Celery queues, the counts, elements
-        appended, announcements made, jobs in flight, events told, jobs of which text came too early from the cloud, and
-        what the cloud is to be told."""
+        appended, announcements made, jobs in flight, events told, what the cloud costs, jobs of which text came too early
+        from there, and what it is to be told."""
         names = [f"{name}:{service}" for name in ("waiting", "woken", "backlog", "flows") for service in SERVICES]
         names += ["delayed", "held", "cloud", "leases", "deadlines", "finished"]
         with self.client.pipeline(transaction=False) as pipeline:
@@ -402,7 +412,8 @@ class LedgerMachine(CloudRules, RuleBasedStateMachine):
             for tenant in TENANTS:
                 pipeline.xlen(f"events:{tenant}")
             pipeline.hgetall("counts").llen("chunks").xlen("announcements").hgetall("inflight").keys("unsaid:*")
-            *answers, counts, pushed, announced, inflight, early, voids = pipeline.xrange("void").execute()
+            pipeline.xrange("void").hgetall("spend")
+            *answers, counts, pushed, announced, inflight, early, voids, spend = pipeline.execute()
         split = len(self.model.jobs)
         return (dict(zip(self.model.jobs, answers[:split], strict=True)),
                 dict(zip(self.model.jobs, answers[split:2 * split], strict=True)),
@@ -411,8 +422,8 @@ class LedgerMachine(CloudRules, RuleBasedStateMachine):
                 dict(zip(SERVICES, answers[-4:-2], strict=True)),
                 {name.decode(): int(number) for name, number in counts.items()}, pushed, announced,
                 {name.decode(): int(number) for name, number in inflight.items()},
-                dict(zip(TENANTS, answers[-2:], strict=True)), {key.decode().removeprefix("unsaid:") for key in early},
-                [fields for _, fields in voids])
+                dict(zip(TENANTS, answers[-2:], strict=True)), spend,
+                {key.decode().removeprefix("unsaid:") for key in early}, [fields for _, fields in voids])
 
 
 def tag_of(message: bytes) -> str:

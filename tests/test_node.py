@@ -68,6 +68,17 @@ def test_a_worker_that_has_a_job_again_when_it_reads_that_it_should_restart_does
     assert killed == [], "the note was for the idle worker it had been"
 
 
+def test_a_worker_that_comes_out_of_a_hold_was_not_idle_meanwhile(node: Node, client: redis.Redis) -> None:
+    node._worked_s -= 100
+    node.holding.hear(1, [Service.MODEL], 15)
+    node.beat()
+    assert Registry(client).workers()[0].idle_ms >= 100_000
+
+    node.holding.hear(1, [], 15)
+    node.beat()
+    assert Registry(client).workers()[0].idle_ms < 50_000
+
+
 def test_the_idle_time_counts_from_the_end_of_the_last_job(node: Node, ledger: Ledger, client: redis.Redis) -> None:
     running = node.enter(a_running_job(ledger))
     node._worked_s -= 100  # the job took that long

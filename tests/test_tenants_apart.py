@@ -17,7 +17,7 @@ from app.settings import Settings
 from app.webhook_deliveries import Deliveries, NewDelivery, Verdict
 from tests.gateway import Gateway
 
-NOBODYS = {"name", "model"}  # files that pages are made of, and the models that are served
+NOBODYS = {"name", "model", "report_id"}  # files of pages, the models that are served, and what only operators see
 
 Operation = tuple[str, str]
 

@@ -17,9 +17,10 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from app.retry_after import retry_after_s
 from app.settings import Settings
 from tests.receiver import Receiver
-from workers.delivery_courier import Courier, Resolve, retry_after_s
+from workers.delivery_courier import Courier, Resolve
 from workers.delivery_schedule import Outcome
 
 PUBLIC = replace(Settings(), webhook_timeout_s=5)

@@ -90,6 +90,9 @@ class TaskUnknown(TandemError):
     retryable = True
 
 
+#: Outcomes of attempts that the worker only refused.
+_NOT_BEGUN = (SlotsTaken, TaskUnknown)
+
 #: Errors that are nothing the job did.
 _NOT_THE_JOBS = (StoreUnavailable, SlotsTaken, EngineUnavailable)
 
@@ -103,6 +106,7 @@ def run(job_id: str, service: Service, node: Node, codes: Mapping[str, Code]) ->
     running = node.enter(claim)
     try:
         outcome = call(choose(claim, codes), Attempt(claim, node, lambda: running.lost.is_set() or node.drained))
+        count(running, node, outcome)
         return announce(claim, *settle(running, node, outcome))
     finally:
         node.leave(running)
@@ -157,6 +161,15 @@ def call(code: Code, attempt: Attempt) -> Answer | Exception:
     except Exception as exc:  # noqa: BLE001 - the boundary between a job and its worker: a bug fails the job, not the worker
         logs.event("job_crashed", level=logging.ERROR, exc_info=True, job=attempt.claim.id, attempt=attempt.claim.attempt)
         return exc
+
+
+def count(running: Running, node: Node, outcome: Answer | Exception) -> None:
+    """Count the attempt, and whether it failed by the engine's or our own fault. One that was not begun in earnest says
+    nothing of this worker; one whose job was taken from it meanwhile has not failed."""
+    if not isinstance(outcome, _NOT_BEGUN):
+        fault = outcome.fault if isinstance(outcome, TandemError) else Fault.OURS
+        failed = isinstance(outcome, Exception) and fault is not Fault.CALLER and not isinstance(outcome, JobStopped)
+        node.attempts.ended(failed=failed and not running.lost.is_set())
 
 
 def verdict(outcome: Answer | Exception, *, errors_before: int, settings: Settings) -> Verdict:

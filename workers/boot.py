@@ -14,27 +14,18 @@ from app import logs, topology
 from app.errors import SettingsError, TandemError
 from app.job import Service
 from app.ledger import Ledger, Place
-from app.model_names import ModelNames
 from app.settings import Settings
 from app.store import open_redis
-from app.topology import Topology
-from routing.recovery import Recovery
+from app.topology import Topology, WorkerSpec
 from workers import resources
-from workers.answer_keeping import AnswerKeeping
 from workers.node import Node
 
 if TYPE_CHECKING:
-    from routing.cloud.home import Home
-    from workers.delivery import Deliverer
+    from workers.queue_duties import QueueDuties
 
 _node: Node | None = None
 _consumer: Any = None
-_recovery: Recovery | None = None
-_deliverer: "Deliverer | None" = None
-_cloud: "Home | None" = None
-
-_GIVE_BACK_S = 4.0  # for webhooks under way when the worker stops
-_HANG_UP_S = 2.0  # for the cloud's reports under way
+_duties: "QueueDuties | None" = None
 
 
 def node() -> Node:
@@ -83,27 +74,33 @@ def prepare(sender: Any) -> Node:
     if sender.pool_cls.__module__ != "workers.pool":
         raise SettingsError([f"the pool is {sender.pool_cls.__module__}; start the worker without --pool"])
     services = tuple(Service(name) for name in sender.app.amqp.queues.consume_from)
-    processors = pins(plan, settings, sender.hostname.partition("@")[0])
+    name = sender.hostname.partition("@")[0]
+    processors, most = pins(plan, settings, name), max(spec_of(plan, settings, name).most, sender.concurrency)
     place = Place(worker=sender.hostname, server=settings.server, processor=",".join(processors))
     ledger = Ledger(open_redis(settings), settings)
-    engine = resources.load(settings, services, sender.concurrency).engine
+    engine = resources.load(settings, services, sender.concurrency, most=most).engine
     return Node(ledger, settings, place, services=services, processors=processors, slots=sender.concurrency,
-                figures=engine.figures if engine else dict)
+                most=most, figures=engine.figures if engine else dict)
 
 
 def pins(plan: Topology, settings: Settings, worker: str) -> tuple[str, ...]:
     """Return the labels of the processors that the topology gives this worker."""
+    return tuple(f"P{number}" for number in spec_of(plan, settings, worker).processors)
+
+
+def spec_of(plan: Topology, settings: Settings, worker: str) -> WorkerSpec:
+    """Return what the topology says of this worker."""
     for spec in plan.server(settings.server).workers:
         if spec.name == worker:
-            return tuple(f"P{number}" for number in spec.processors)
+            return spec
     raise SettingsError([f"the topology has no worker '{worker}' on {settings.server}; name the node "
                          f"<worker>@{settings.server}, e.g. -n model@{settings.server}"])
 
 
 @signals.worker_ready.connect  # type: ignore[untyped-decorator]
 def _start(sender: Any, **_: Any) -> None:
-    """Begin to beat, and to recover, deliver webhooks and deal with the cloud where this worker runs the queue service."""
-    global _cloud, _consumer, _deliverer, _recovery
+    """Begin to beat, and to do what a worker of the queue service does beside its jobs, where this is one."""
+    global _consumer, _duties
     if not _is_ours(sender.app):
         return
     _consumer = sender
@@ -111,41 +108,24 @@ def _start(sender: Any, **_: Any) -> None:
     here.start()
     logs.event("worker_ready", worker=here.place.worker, pid=os.getpid(), cpus=sorted(os.sched_getaffinity(0)))
     if Service.QUEUE in here.services:
-        _recovery = Recovery(open_redis(here.settings), here.settings, who=here.place.worker)
-        _recovery.start()
-    if Service.QUEUE in here.services and (keyring := resources.held().keyring):
-        from workers.delivery import Deliverer  # its HTTP client takes a tenth of a second of a worker's start
+        from workers.queue_duties import QueueDuties  # other workers need nothing of all that
 
-        _deliverer = Deliverer(here.settings, keyring, worker=here.place.worker)
-        _deliverer.start()
-    if Service.QUEUE in here.services and here.settings.mns_url:
-        from routing.cloud.home import Home  # nor do workers without a cloud need Alibaba's SDK
-
-        held = resources.held()
-        keeping = held.keeping or AnswerKeeping(held.answers)
-        _cloud = Home(here.settings, who=here.place.worker,
-                      recorded=keeping.from_elsewhere(ModelNames(held.client, here.settings)))
-        _cloud.start()
+        _duties = QueueDuties(sender.app, here.settings, topology.load()[1], who=here.place.worker)
+        _duties.start()
 
 
 @signals.worker_shutting_down.connect  # type: ignore[untyped-decorator]
 def _drain(**_: Any) -> None:
-    if _recovery:
-        _recovery.stop()
-    if _deliverer:
-        _deliverer.stop()
-    if _cloud:
-        _cloud.stop()
+    if _duties:
+        _duties.stop()
     if _node:
         _node.drain()
 
 
 @signals.worker_shutdown.connect  # type: ignore[untyped-decorator]
 def _stop(**_: Any) -> None:
-    if _cloud:
-        _cloud.join(_HANG_UP_S)
-    if _deliverer:
-        _deliverer.join(_GIVE_BACK_S)
+    if _duties:
+        _duties.join()
     if _node:
         _node.stop()
         logs.event("worker_stopped", worker=_node.place.worker)

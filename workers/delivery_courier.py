@@ -6,7 +6,6 @@ and of the answer no more than its head counts. TLS checks the certificate again
 
 import asyncio
 import contextlib
-import email.utils
 import ipaddress
 import logging
 import socket
@@ -17,6 +16,7 @@ from datetime import UTC, datetime
 
 import httpx2
 
+from app.retry_after import retry_after_s
 from app.settings import Settings
 from app.webhooks import Address, is_refused, literal
 from workers.delivery_schedule import Outcome
@@ -112,14 +112,3 @@ async def _read_some(response: httpx2.Response) -> None:
                 read += len(chunk)
                 if read >= _MOST_READ:
                     return
-
-
-def retry_after_s(given: str, now: datetime) -> float | None:
-    """Return the seconds of a `Retry-After` (RFC 9110, 10.2.3), None where it says nothing that can be understood."""
-    if given.isascii() and given.isdecimal():
-        return float(given[:12])
-    try:
-        at = email.utils.parsedate_to_datetime(given)
-    except (ValueError, OverflowError):  # a year or an offset may have any number of digits
-        return None
-    return max((at.replace(tzinfo=at.tzinfo or UTC) - now).total_seconds(), 0.0)

@@ -26,6 +26,8 @@ from app.settings import Settings
 from app.store import open_redis
 from app.subscription import BLOCK_S, hear
 from app.worker_entry import Figures
+from workers.attempt_window import AttemptWindow
+from workers.holding import Holding
 from workers.speech import Speech
 
 
@@ -53,17 +55,23 @@ class Turn(threading.local):
 
 
 class Node:
-    """This worker process. `slots` is how many jobs it runs at a time."""
+    """This worker process. `slots` is how many jobs it runs at a time, from `first` at its start to `most`; the pool sets
+    it (`workers.pool.TaskPool.resize`)."""
 
     def __init__(self, ledger: Ledger, settings: Settings, place: Place, *, services: tuple[Service, ...],
-                 processors: tuple[str, ...], slots: int, figures: Callable[[], Figures] = dict) -> None:
-        """`figures` are what the worker counts of its own, for operators."""
+                 processors: tuple[str, ...], slots: int, most: int | None = None,
+                 figures: Callable[[], Figures] = dict) -> None:
+        """It starts with `slots`, and may get `most` (None: no more). `figures` are what the worker counts of its own, for
+        operators."""
         self.ledger = ledger
         self.settings = settings
         self.place = place
         self.services = services
         self._processors = processors
-        self._slots = slots
+        self.slots = self.first = slots
+        self.most = max(slots, most or slots)
+        self.holding = Holding(services)
+        self.attempts = AttemptWindow()
         self._figures = figures
         self._running: dict[str, Running] = {}
         self.turn = Turn()
@@ -71,6 +79,7 @@ class Node:
         self._lock = threading.Lock()
         self._worked_s = time.monotonic()  # when it last began or ended a job
         self._stopping = threading.Event()
+        self._due = threading.Event()  # a beat, before its time
         self._draining = threading.Event()
         self._drained = threading.Event()
         self.speech = Speech(ledger, self.lose)
@@ -84,6 +93,7 @@ class Node:
     def stop(self) -> None:
         """Stop beating, hearing and speaking."""
         self._stopping.set()
+        self._due.set()
         self.speech.stop()
 
     @property
@@ -99,8 +109,10 @@ class Node:
         timer.start()
 
     def goes_on(self, service: Service) -> bool:
-        """Whether the thread that asks may take another job of the service without being woken for it."""
-        return time.monotonic() < self.turn.until_s and service in self.services and not self._draining.is_set()
+        """Whether the thread that asks may take another job of the service without being woken for it: not where the
+        service is held, nor where more jobs run than there are slots any more."""
+        return (time.monotonic() < self.turn.until_s and service in self.services and not self._draining.is_set()
+                and len(self._running) <= self.slots and not self.holding.holds(service))
 
     def enter(self, claim: Claim) -> Running:
         """Count a claim as being worked on; its lease is renewed until `leave`."""
@@ -155,8 +167,14 @@ class Node:
                 logs.event("beat_failed", worker=self.place.worker, why=str(exc))
             except Exception as exc:  # noqa: BLE001 - the thread's outermost loop: a worker that no longer beats loses its jobs
                 logs.event("beat_failed", level=logging.ERROR, exc_info=True, worker=self.place.worker, why=str(exc))
-            if self._stopping.wait(self.settings.beat_s):
+            self._due.wait(self.settings.beat_s)
+            if self._stopping.is_set():
                 return
+            self._due.clear()
+
+    def beat_now(self) -> None:
+        """Have the beat come at once: the worker's entry has changed."""
+        self._due.set()
 
     def beat(self) -> None:
         """Renew every lease once, and say that the worker lives."""
@@ -170,10 +188,12 @@ class Node:
     def register(self, busy: int = 0) -> None:
         """Renew the worker's entry, and end this process if it was asked to restart."""
         cpus = ",".join(str(cpu) for cpu in sorted(os.sched_getaffinity(0)))
+        attempts, failed = self.attempts.counts()
         asked = self.ledger.register(self.place.worker, {
             "server": self.place.server, "services": ",".join(self.services), "pid": os.getpid(),
             "host": socket.gethostname(), "processors": ",".join(self._processors), "cpus": cpus,
-            "slots": self._slots, "busy": busy, "idle_ms": self._idle_ms(),
+            "slots": self.slots, "busy": busy, "idle_ms": self._idle_ms(),
+            "held": ",".join(self.holding.held), "attempts": attempts, "attempts_failed": failed,
             "figures": msgspec.json.encode(self._figures()),
         }, ENTRY_LIFE_S)
         if asked == os.getpid() and not self.running() and self._idle_ms() >= self.settings.stuck_s * 1000:
@@ -181,4 +201,6 @@ class Node:
             os.kill(os.getpid(), signal.SIGKILL)  # deaf: a polite signal is what its main loop no longer hears
 
     def _idle_ms(self) -> int:
-        return round((time.monotonic() - self._worked_s) * 1000)
+        """Return for how long it has taken nothing, though it might have: what it was told to leave alone it has not
+        missed, and who comes out of a hold is not deaf."""
+        return round((time.monotonic() - max(self._worked_s, self.holding.freed_s)) * 1000)

@@ -11,6 +11,7 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from celery.concurrency import thread
@@ -21,6 +22,7 @@ from celery.worker.request import Request
 from kombu.message import Message
 
 from app import logs
+from app.errors import TandemError
 from app.job import service_of
 from app.ledger import Claim
 from app.ledger.wakeup import headers
@@ -34,8 +36,41 @@ Callback = Callable[..., Any]
 _RUN_ON_S = 1.0  # long against a short job, short against what Celery's own view of a worker may lag behind
 
 
+class PoolBounds(TandemError):
+    """A pool was to get a size that the topology does not give it."""
+
+    code = "pool-bounds"
+    title = "Pool bounds"
+
+
 class TaskPool(thread.TaskPool):  # type: ignore[misc]
-    """A thread a slot."""
+    """A thread a slot. The number of slots changes while it runs, within what the topology says (concurrency and most)."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.executor = ThreadPoolExecutor(max_workers=boot.node().most)  # `limit` bounds what Celery fetches for them
+
+    def check(self, slots: int) -> None:
+        """Raise `PoolBounds` where the pool may not have so many slots."""
+        node = boot.node()
+        if not node.first <= slots <= node.most:
+            raise PoolBounds(f"{node.place.worker} has {self.limit} slots and may have {node.first} to {node.most}, not "
+                             f"{slots}; the topology says so: [services], concurrency and most")
+
+    def resize(self, slots: int) -> None:
+        """Have so many slots from now on; jobs that run in those that go end there. Raises `PoolBounds`."""
+        self.check(slots)
+        node = boot.node()
+        self.limit = node.slots = slots
+        node.beat_now()
+
+    def grow(self, n: int = 1) -> None:
+        """Have `n` slots more (`celery control pool_grow`). Raises `PoolBounds`."""
+        self.resize(self.limit + n)
+
+    def shrink(self, n: int = 1) -> None:
+        """Have `n` slots fewer (`celery control pool_shrink`). Raises `PoolBounds`."""
+        self.resize(self.limit - n)
 
     def on_apply(self, target: Task, args: Any = None, kwargs: Any = None, callback: Callback | None = None,
                  accept_callback: Callback | None = None, **_: Any) -> thread.ApplyResult:

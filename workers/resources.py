@@ -35,15 +35,20 @@ class Resources:
     keyring: Keyring | None = None
     engine: Engine | None = None
     keeping: AnswerKeeping | None = None  # of the model service
-    #: Chats wait for the model's part, so where one worker does both they must leave it slots, or all wait for ever.
+    #: Chats wait for the model's part, so where one worker does both they must leave it slots, or all wait for ever: half
+    #: of those that it started with, which it always has.
     chat_slots: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(_UNBOUNDED))
 
 
 _held: Resources | None = None
 
 
-def load(settings: Settings, services: tuple[Service, ...], slots: int) -> Resources:
-    """Load what these services need, for a worker of so many slots. The engine takes seconds."""
+def load(settings: Settings, services: tuple[Service, ...], slots: int, *, most: int) -> Resources:
+    """Load what these services need, for a worker that starts with so many slots and may get `most`. The engine takes
+    seconds.
+
+    It is made for `most` requests at once: memory is taken row by row as they come, so what is not used costs nothing.
+    """
     global _held
     client = open_redis(settings)
     cache = ResponseCache(settings, client)
@@ -54,7 +59,7 @@ def load(settings: Settings, services: tuple[Service, ...], slots: int) -> Resou
         _held.keyring = load_keyring(settings.data_dir)
         passwords.prepare()
     if Service.MODEL in services:
-        _held.engine = load_engine(settings, slots)
+        _held.engine = load_engine(settings, most)
         _held.keeping = AnswerKeeping(answers)
         CardRenewal(client, settings.server or "worker", _held.engine).start()
         _held.chat_slots = threading.Semaphore(slots // 2)

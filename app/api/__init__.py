@@ -18,6 +18,7 @@ from app.answers import Answers
 from app.api import (
     auth,
     completions,
+    console,
     conversations,
     events,
     job_lists,
@@ -27,6 +28,7 @@ from app.api import (
     pages,
     problems,
     request_times,
+    routing,
     service,
     tenant_events,
     webhooks,
@@ -35,15 +37,19 @@ from app.api.beliefs import Beliefs
 from app.api.caller import CallerCheck
 from app.api.pipeline import SharedPipeline
 from app.api.prompt_length import PromptLength
+from app.api.reporting import Reporter
 from app.api.request_times import RequestTimes
+from app.api.shedding import Shedding
 from app.api.tokens import AccessTokens
 from app.conversations import Conversations
+from app.investigations import Investigations
 from app.keyring import Keyring, load_keyring
 from app.ledger import Ledger
 from app.login_limit import LoginLimit
 from app.model_names import ModelNames
 from app.registry import Registry
 from app.response_cache import ResponseCache
+from app.routing_board import RoutingBoard
 from app.sessions import Sessions
 from app.settings import Settings
 from app.signing_keys import SigningKeys
@@ -78,6 +84,10 @@ class Gateway:
     cache: ResponseCache
     answers: Answers
     conversations: Conversations
+    shedding: Shedding
+    reporter: Reporter
+    routing_board: RoutingBoard
+    investigations: Investigations
 
 
 class Application(Flask):
@@ -96,11 +106,15 @@ def from_environment() -> Flask:
     """Return the application for the process's environment; gunicorn calls this in each of its workers."""
     settings, plan = topology.load()
     logs.configure(settings.log_level)
-    return create_app(settings, plan)
+    app = create_app(settings, plan)
+    reporter: Reporter = app.extensions["tandem"].reporter
+    reporter.start()
+    return app
 
 
 def create_app(settings: Settings, plan: Topology) -> Flask:
-    """Return the application. It connects to Redis with the first request that needs it."""
+    """Return the application. It connects to Redis with the first request that needs it, and tells of its requests once its
+    reporter is started."""
     app = Application("tandem", static_folder=None)
     app.url_map.merge_slashes = False  # or /v1//jobs would be sent on to another host: see Application
     client = open_redis(settings)
@@ -113,17 +127,19 @@ def create_app(settings: Settings, plan: Topology) -> Flask:
     streams = Streams(settings)
     model_names = ModelNames(client, settings)
     cache = ResponseCache(settings, client)
+    ledger, times, shedding = Ledger(client, settings, evaluator=shared), request_times.install(app), Shedding(client)
     app.extensions["tandem"] = Gateway(
         settings=settings, topology=plan, client=client, announcements=Announcements(settings), keyring=keyring,
         streams=streams,
-        ledger=Ledger(client, settings, evaluator=shared),
+        ledger=ledger,
         registry=Registry(client), signing_keys=signing_keys, tokens=tokens, sessions=sessions,
         login_limit=LoginLimit(client, settings), beliefs=beliefs,
         check=CallerCheck(Accounts(client, shared), sessions, tokens, beliefs),
         prompt_length=PromptLength(client), model_names=model_names, cache=cache,
         answers=Answers(cache, model_names, settings),
-        conversations=Conversations(client),
-        request_times=request_times.install(app),
+        conversations=Conversations(client), routing_board=RoutingBoard(client),
+        investigations=Investigations(client),
+        request_times=times, shedding=shedding, reporter=Reporter(client, settings, ledger, times.window, shedding),
         tenant_events=TenantEvents(settings, stopping=lambda: streams.closing))
     problems.install(app)
     app.register_blueprint(auth.blueprint)
@@ -136,6 +152,8 @@ def create_app(settings: Settings, plan: Topology) -> Flask:
     app.register_blueprint(conversations.blueprint)
     app.register_blueprint(models.blueprint)
     app.register_blueprint(service.blueprint)
+    app.register_blueprint(routing.blueprint)
     app.register_blueprint(metrics.blueprint)
     app.register_blueprint(pages.blueprint)
+    app.register_blueprint(console.blueprint)
     return app

@@ -9,7 +9,7 @@ import msgspec
 from flask import Blueprint, Response, request
 from msgspec import Meta
 
-from app.api import bodies
+from app.api import bodies, request_times
 from app.api.client_address import client_address
 from app.errors import StoreUnavailable, Unauthenticated
 from app.inputs import Input
@@ -141,9 +141,18 @@ def _checked(sealed: str) -> Job:
     gateway = bodies.gateway()
     job = NewJob(id=new_job_id(), service=Service.AUTH, task="auth.login", tenant=_TENANT, lane=Lane.INTERACTIVE,
                  input=msgspec.json.encode({"sealed": sealed}), deadline_s=_LOGIN_S)
+    request_times.waits()
+    window = gateway.request_times.window
     with gateway.announcements.waiter(job.id) as event:
         submission = gateway.ledger.submit(job)
         if submission.job and (submission.job.position or 0) > _MOST_WAITING:
             gateway.ledger.cancel(job.id)
+            request_times.shed()
             raise StoreUnavailable(f"{_MOST_WAITING} logins are waiting already; try again in a few seconds")
-        return gateway.announcements.wait(event, lambda: gateway.ledger.read(job.id), timeout_s=_LOGIN_S)
+        window.waits(job.id)
+        try:
+            checked = gateway.announcements.wait(event, lambda: gateway.ledger.read(job.id), timeout_s=_LOGIN_S)
+            window.heard(job.id, checked)
+            return checked
+        finally:
+            window.forget(job.id)

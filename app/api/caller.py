@@ -77,8 +77,9 @@ class CallerCheck:
 def current(scope: Scope) -> Caller:
     """The caller of the request at hand, whose credentials must have this scope. Raises `Unauthenticated` or
     `Forbidden`."""
-    check: CallerCheck = current_app.extensions["tandem"].check
-    who = check.check(request.environ.get("HTTP_AUTHORIZATION", ""))
+    gateway = current_app.extensions["tandem"]
+    who: Caller = gateway.check.check(request.environ.get("HTTP_AUTHORIZATION", ""))
+    gateway.request_times.window.seen.add(who.tenant)
     if scope in who.scopes:
         return who
     if scope not in SCOPES_OF[who.role]:

@@ -49,6 +49,7 @@ class CompletionWork:
         self._connection = connection
         self.ids: list[str] = []
         self._own: dict[str, str] = {}  # job that this request made -> its idempotency key, '' for none
+        self._window = gateway.request_times.window
         self._ended: dict[str, Job] = {}
         self._heard: queue.SimpleQueue[tuple[int, Event | TandemError | None]] | None = None
 
@@ -57,6 +58,7 @@ class CompletionWork:
         self.ids.append(submission.job_id)
         if submission.outcome is not Submitted.REPLAYED:
             self._own[submission.job_id] = idempotency_key or ""
+            self._window.waits(submission.job_id)
 
     @property
     def jobs(self) -> list[Job]:
@@ -71,6 +73,10 @@ class CompletionWork:
     def close(self) -> None:
         """Cancel the jobs that are still live, so that who comes again with the same idempotency key is answered. May be
         called twice."""
+        for job_id in self._own:
+            if self._heard is not None:
+                self._window.heard(job_id)
+            self._window.forget(job_id)  # without a stream nobody has listened for a first word
         for job_id, key in self._own.items():
             if job_id in self._ended:
                 continue
@@ -108,6 +114,9 @@ class CompletionWork:
                 continue
             if isinstance(event, Event) and isinstance(event.data, Job):
                 self._ended[self.ids[index]] = event.data
+                self._window.heard(self.ids[index], event.data)
+            elif isinstance(event, Event) and event.name == "token":
+                self._window.heard(self.ids[index])
             yield index, event
 
     def _wait_for(self, job_id: str, end_s: float) -> bool:
@@ -118,8 +127,10 @@ class CompletionWork:
                 stopped=self._is_gone, every_s=_LOOK_S)
         if job.state.terminal:
             self._ended[job_id] = job
+            self._window.heard(job_id, job)
             return True
         if self._is_gone():
+            self._window.heard(job_id, job)
             raise ClientGone("the client has closed its connection")
         return False
 

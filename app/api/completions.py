@@ -16,7 +16,7 @@ from flask import Blueprint, Response, request
 
 from app import logs
 from app.accounts import Scope
-from app.api import bodies, caller, models, openai_errors, submission
+from app.api import bodies, caller, models, openai_errors, request_times, submission
 from app.api.completion_work import KEEP_S, ClientGone, CompletionWork
 from app.api.events import HEADERS, paced
 from app.completion import COMMENT, DONE, Heading, event
@@ -36,6 +36,7 @@ def create() -> Response:
     """Answer a conversation."""
     who = caller.current(Scope.JOBS_WRITE)
     wanted = read(bodies.json_body())
+    request_times.waits()
     gateway = bodies.gateway()
     model = models.find(wanted.model)
     jobs = [_job(who, wanted, choice) for choice in range(wanted.n)]
@@ -65,6 +66,8 @@ def _job(who: caller.Caller, wanted: CompletionRequest, choice: int) -> NewJob:
 def _whole(wanted: CompletionRequest, heading: Heading, work: CompletionWork) -> Response:
     if work.wait(_SOON_S):
         status, body = _outcome(wanted, heading, work)
+        if any(job.state is not State.SUCCEEDED for job in work.jobs):
+            request_times.tells_of_job()
         work.close()  # of several choices, one may have failed before the others were done
         return bodies.json_response(body, status, _failure_headers(status))
     response = Response(_patient(wanted, heading, work), content_type="application/json")
@@ -111,6 +114,8 @@ def _streamed(wanted: CompletionRequest, heading: Heading, work: CompletionWork)
         early.append(said)
         if said and (failure := _failure(said[1])):
             work.close()
+            if isinstance(said[1], Event):
+                request_times.tells_of_job()
             return bodies.json_response(failure[1], failure[0], _failure_headers(failure[0]))
         if (said and _speaks(said[1])) or time.monotonic() - begun_s >= _SOON_S:
             break

@@ -4,7 +4,7 @@ Each question is a job of the chat service, in the line of its conversation: whi
 replaced, is found when the job runs.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import msgspec
@@ -27,8 +27,7 @@ def say(conversation_id: str) -> Response:
     """Add a turn: the job that answers it."""
     who = caller.current(Scope.CHAT)
     body = bodies.decode(bodies.json_body(), NewMessage)
-    _touched(who.tenant, conversation_id)
-    return _asked(who, said(conversation_id, body), body)
+    return _asked(who, said(conversation_id, body), body, check=_touched)
 
 
 @blueprint.post("/<conversation_id>/regenerate")
@@ -36,8 +35,7 @@ def regenerate(conversation_id: str) -> Response:
     """Have another answer to the last turn, in place of the one there is."""
     who = caller.current(Scope.CHAT)
     body = bodies.decode(bodies.json_body(), Regeneration)
-    _with_a_turn(who.tenant, conversation_id)
-    return _asked(who, regenerated(conversation_id, body), body)
+    return _asked(who, regenerated(conversation_id, body), body, check=_with_a_turn)
 
 
 @blueprint.post("/<conversation_id>/edit")
@@ -45,8 +43,7 @@ def edit(conversation_id: str) -> Response:
     """Say something else instead of the last turn, whose answer goes with it."""
     who = caller.current(Scope.CHAT)
     body = bodies.decode(bodies.json_body(), NewMessage)
-    _with_a_turn(who.tenant, conversation_id)
-    return _asked(who, edited(conversation_id, body), body)
+    return _asked(who, edited(conversation_id, body), body, check=_with_a_turn)
 
 
 @blueprint.get("/<conversation_id>/messages")
@@ -70,8 +67,10 @@ def missing(name: str) -> NotFound:
     return NotFound(f"there is no conversation '{name[:60]}' of yours; POST /v1/conversations begins one")
 
 
-def _asked(who: caller.Caller, decoded: ChatInput | ChatRegenerate, body: Regeneration) -> Response:
-    """Submit the job that answers, and answer with it."""
+def _asked(who: caller.Caller, decoded: ChatInput | ChatRegenerate, body: Regeneration, *,
+           check: Callable[[str, str], object]) -> Response:
+    """Submit the job that answers, and answer with it. `check` looks whether the conversation is there, which leaves its
+    mark, and so comes last."""
     try:
         job = submission.new_job(
             who, Service.CHAT, decoded, msgspec.json.encode(decoded), lane=body.lane, deadline_s=body.deadline_s,
@@ -79,6 +78,7 @@ def _asked(who: caller.Caller, decoded: ChatInput | ChatRegenerate, body: Regene
             line=line_of(who.tenant, decoded.conversation))
     except PromptTooLong as exc:
         raise PromptTooLong(str(exc), pointer="/content") from exc
+    check(who.tenant, decoded.conversation)
     return submission.answer(job)
 
 

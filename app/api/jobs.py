@@ -7,7 +7,7 @@ import msgspec
 from flask import Blueprint, Response, request
 
 from app.accounts import Scope
-from app.api import bodies, caller, submission
+from app.api import bodies, caller, request_times, submission
 from app.api.etag import validated
 from app.conversations import line_of
 from app.errors import InvalidInput, JobUnknown
@@ -40,6 +40,8 @@ def read(job_id: str) -> Response:
     check_id(job_id)
     asked_s, preferred_s = _asked_wait_s(), submission.preferred_wait_s()
     wait_s = asked_s or preferred_s
+    if wait_s:
+        request_times.waits()
     job = submission.wait(job_id, who.tenant, wait_s) if wait_s else bodies.gateway().ledger.read(job_id, who.tenant)
     return validated(submission.told(job, 200, [] if asked_s else submission.preference(preferred_s)))
 

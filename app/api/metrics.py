@@ -1,20 +1,21 @@
-"""`GET /metrics`, for Prometheus: the books, the queues and the cloud from Redis, the workers as they say themselves, and
-the requests of this process.
+"""`GET /metrics`, for Prometheus: the books, the queues, the cloud and the routing (`app.api.metrics_routing`) from Redis,
+the workers as they say themselves, and the requests of this process.
 
 What is read from Redis is the same at every gateway: scrape one, or take the maximum. Requests are each gateway's own.
 """
 
 import hmac
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 
 import redis
 from flask import Blueprint, Response, request
 from prometheus_client import CollectorRegistry, exposition
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.core import Metric
 
 from app import cloud_state, queues
-from app.api import bodies
+from app.api import bodies, metrics_routing, routing
 from app.api.caller import operators_only
+from app.api.metrics_family import counter, gauge
 from app.api.request_times import RequestTimes
 from app.job import Service, State
 from app.ledger import Census
@@ -76,39 +77,40 @@ class _Collector:
         yield from _of_workers(workers)
         if out_there := cloud_state.read(gateway.client, gateway.settings, lines):
             yield from _of_cloud(out_there, census)
+        yield from metrics_routing.collect(routing.view(), gateway.client)
         times: RequestTimes = gateway.request_times
         yield from times.collect(gateway.settings.server or "gateway")
 
 
 def _of_jobs(census: Census) -> Iterator[Metric]:
-    yield _counter("tandem_jobs_accepted", "Jobs accepted", [((), census.counts.get("accepted", 0))], ())
-    yield _counter("tandem_jobs_ended", "Jobs ended, by their end",
+    yield counter("tandem_jobs_accepted", "Jobs accepted", [((), census.counts.get("accepted", 0))], ())
+    yield counter("tandem_jobs_ended", "Jobs ended, by their end",
                    [((state,), census.counts.get(state, 0)) for state in sorted(_ENDED)], ("state",))
     others = sorted(name for name in census.counts if name not in _ENDED and name != "accepted")
-    yield _counter("tandem_ledger_events", "What else the ledger counted: lost leases, wake-ups repeated, requests "
+    yield counter("tandem_ledger_events", "What else the ledger counted: lost leases, wake-ups repeated, requests "
                    "that shared a run, refusals by a limit",
                    [((name,), census.counts[name]) for name in others], ("event",))
-    yield _gauge("tandem_jobs_running", "Jobs that a worker owns", [((), census.running)], ())
-    yield _gauge("tandem_jobs_delayed", "Jobs that wait for the time of their next attempt", [((), census.delayed)], ())
-    yield _gauge("tandem_books_balanced", "1 where accepted = ended + live, and every ended job is kept or purged",
+    yield gauge("tandem_jobs_running", "Jobs that a worker owns", [((), census.running)], ())
+    yield gauge("tandem_jobs_delayed", "Jobs that wait for the time of their next attempt", [((), census.delayed)], ())
+    yield gauge("tandem_books_balanced", "1 where accepted = ended + live, and every ended job is kept or purged",
                  [((), int(census.balanced))], ())
 
 
 def _of_queues(found: dict[Service, queues.Queue]) -> Iterator[Metric]:
     for name, text, take in _OF_A_QUEUE:
-        yield _gauge(f"tandem_queue_{name}", text, [((service.value,), take(queue)) for service, queue in found.items()],
+        yield gauge(f"tandem_queue_{name}", text, [((service.value,), take(queue)) for service, queue in found.items()],
                      ("service",))
 
 
 def _of_workers(workers: list[WorkerEntry]) -> Iterator[Metric]:
     labelled = [((worker.name, worker.server, ",".join(worker.services)), worker) for worker in workers]
     labels = ("worker", "server", "services")
-    yield _gauge("tandem_worker_up", "1 for each live worker", [(values, 1) for values, _ in labelled], labels)
-    yield _gauge("tandem_worker_slots", "Jobs that a worker can run at once",
+    yield gauge("tandem_worker_up", "1 for each live worker", [(values, 1) for values, _ in labelled], labels)
+    yield gauge("tandem_worker_slots", "Jobs that a worker can run at once",
                  [(values, worker.slots) for values, worker in labelled], labels)
-    yield _gauge("tandem_worker_busy_slots", "Jobs that a worker runs",
+    yield gauge("tandem_worker_busy_slots", "Jobs that a worker runs",
                  [(values, worker.busy) for values, worker in labelled], labels)
-    yield _gauge("tandem_worker_figure", "What a worker counts of its own, by name: the model service's batch and "
+    yield gauge("tandem_worker_figure", "What a worker counts of its own, by name: the model service's batch and "
                  "memory, the cache's entries", [((worker.name, worker.server, name), value) for _, worker in labelled
                                      for name, value in sorted(worker.figures.items())], ("worker", "server", "figure"))
 
@@ -116,31 +118,17 @@ def _of_workers(workers: list[WorkerEntry]) -> Iterator[Metric]:
 def _of_cloud(found: cloud_state.Cloud, census: Census) -> Iterator[Metric]:
     for name, text in (("sent", "Jobs sent to the cloud, each time"),
                        ("came_home", "Jobs that came home from the cloud without an end")):
-        yield _counter(f"tandem_cloud_jobs_{name}", text, [((), census.counts.get(name, 0))], ())
-    yield _gauge("tandem_cloud_reachable", "1 for each thread at home that reaches MNS, 0 for one that does not",
+        yield counter(f"tandem_cloud_jobs_{name}", text, [((), census.counts.get(name, 0))], ())
+    yield gauge("tandem_cloud_reachable", "1 for each thread at home that reaches MNS, 0 for one that does not",
                  [((link.who,), int(link.reachable)) for link in found.links], ("thread",))
-    yield _gauge("tandem_cloud_jobs", "Jobs in the cloud: sent, and not known to have begun; running",
+    yield gauge("tandem_cloud_jobs", "Jobs in the cloud: sent, and not known to have begun; running",
                  [(("sent",), found.sent), (("running",), found.running)], ("state",))
-    yield _gauge("tandem_cloud_worker_slots", "Jobs that a cloud worker can run at once",
+    yield gauge("tandem_cloud_worker_slots", "Jobs that a cloud worker can run at once",
                  [((worker.name,), worker.slots) for worker in found.workers], ("worker",))
-    yield _gauge("tandem_cloud_worker_busy_slots", "Jobs that a cloud worker runs",
+    yield gauge("tandem_cloud_worker_busy_slots", "Jobs that a cloud worker runs",
                  [((worker.name,), worker.busy) for worker in found.workers], ("worker",))
-    yield _gauge("tandem_cloud_worker_silent_seconds", "How long ago a cloud worker was last heard of",
+    yield gauge("tandem_cloud_worker_silent_seconds", "How long ago a cloud worker was last heard of",
                  [((worker.name,), worker.heard_s) for worker in found.workers], ("worker",))
-    yield _gauge("tandem_cloud_worker_figure", "What a cloud worker counts of its own, by name",
+    yield gauge("tandem_cloud_worker_figure", "What a cloud worker counts of its own, by name",
                  [((worker.name, name), value) for worker in found.workers
                   for name, value in sorted(worker.figures.items())], ("worker", "figure"))
-
-
-def _counter(name: str, text: str, values: Iterable[tuple[tuple[str, ...], float]], labels: tuple[str, ...]) -> Metric:
-    family = CounterMetricFamily(name, text, labels=labels)
-    for labelled, value in values:
-        family.add_metric(labelled, value)
-    return family
-
-
-def _gauge(name: str, text: str, values: Iterable[tuple[tuple[str, ...], float]], labels: tuple[str, ...]) -> Metric:
-    family = GaugeMetricFamily(name, text, labels=labels)
-    for labelled, value in values:
-        family.add_metric(labelled, value)
-    return family

@@ -19,8 +19,9 @@ blueprint = Blueprint("pages", __name__)
 _POLICY = ("default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; "
            "font-src 'self' data:; connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'")
 
-#: The chat's own parts need less. What a model says cannot become markup, even by a mistake of ours: the browser refuses.
-_STRICT = ("default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
+#: Our own pages need less. What a model or a caller says cannot become markup, even by a mistake of ours: the browser
+#: refuses.
+STRICT = ("default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
            "form-action 'none'; base-uri 'none'; frame-ancestors 'none'; "
            "require-trusted-types-for 'script'; trusted-types 'none'")
 
@@ -50,6 +51,12 @@ FILES = {
     "chat-stream.js": _REVALIDATED,
     "chat-talk.js": _REVALIDATED,
     "chat-turns.css": _REVALIDATED,
+    "console.css": _REVALIDATED,
+    "console.js": _REVALIDATED,
+    "console-bars.js": _REVALIDATED,
+    "console-morph.js": _REVALIDATED,
+    "console-parts.js": _REVALIDATED,
+    "console-words.js": _REVALIDATED,
     "docs.css": _REVALIDATED,
     "docs.js": _REVALIDATED,
     "rapidoc-9.3.8.min.js": _FOR_EVER,
@@ -66,7 +73,7 @@ class _File:
 @blueprint.get("/")
 def chat() -> Response:
     """Show the page to talk with the model."""
-    return page("index.html", _STRICT)
+    return page("index.html", STRICT)
 
 
 @blueprint.get("/docs")

@@ -10,8 +10,8 @@ from flask import Flask, Response, g, request
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
 from app import logs
-from app.api import bodies, limits, openai_errors
-from app.errors import CallerError, LimitExceeded, TandemError
+from app.api import bodies, limits, openai_errors, request_times
+from app.errors import CallerError, LimitExceeded, ReducedCapacity, TandemError
 
 #: Seconds after which a caller may try again what failed for a passing reason.
 RETRY_AFTER_S = 2
@@ -59,11 +59,13 @@ def _ours(exc: TandemError) -> Response:
     response = problem(exc.status, exc.code, exc.title, str(exc), **members)
     if exc.status == 503:
         response.headers["Retry-After"] = str(RETRY_AFTER_S)
-    if isinstance(exc, LimitExceeded):
+    if isinstance(exc, LimitExceeded | ReducedCapacity):
         response.headers["Retry-After"] = str(max(1, math.ceil(exc.retry_after_s)))
+    if isinstance(exc, ReducedCapacity):
+        request_times.shed()
     if exc.status == 401:
         response.headers["WWW-Authenticate"] = 'Bearer realm="tandem"'
-    if exc.status >= 500:
+    if exc.status >= 500 and not isinstance(exc, ReducedCapacity):  # those are many, and "shedding" was logged once
         logs.event("request_failed", request=request_id(), path=request.path, status=exc.status, why=str(exc))
     return response
 

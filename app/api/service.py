@@ -6,7 +6,7 @@ import redis
 from flask import Blueprint, Response
 
 from app import cloud_state, queues
-from app.api import bodies, openapi
+from app.api import bodies, openapi, routing
 from app.api.caller import operators_only
 from app.api.etag import validated
 from app.ledger.scripts import unavailable
@@ -36,8 +36,8 @@ def readyz() -> Response:
 @blueprint.get("/v1/status")
 @operators_only
 def status() -> Response:
-    """Return the topology with its live workers and their pins as the kernel tells them, the queues, the cloud, and the
-    books."""
+    """Return the topology with its live workers and their pins as the kernel tells them, the queues, the cloud, how routing
+    stands, and the books."""
     gateway = bodies.gateway()
     try:
         workers = gateway.registry.workers()
@@ -61,7 +61,7 @@ def status() -> Response:
                 "live": _live(workers, f"{spec.name}@{server.name}"),
             } for spec in server.workers],
         } for server in gateway.topology.servers],
-        "queues": found, "cloud": out_there.public() if out_there else None,
+        "queues": found, "cloud": out_there.public() if out_there else None, "routing": routing.view(),
         "delayed": census.delayed, "running": census.running,
         "counts": census.counts, "balanced": census.balanced,
     })

@@ -13,7 +13,8 @@ from typing import Any
 import msgspec
 from flask import Response, request
 
-from app.api import bodies, limits
+from app.accounts import Role
+from app.api import bodies, limits, request_times
 from app.api.caller import Caller
 from app.errors import (
     Conflict,
@@ -46,7 +47,7 @@ def new_job(who: Caller, service: Service, decoded: Any, text: bytes, *, lane: L
             digested: Any, webhook_url: str | None = None, line: str | None = None, job_id: str | None = None) -> NewJob:
     """Return the job that the request asks for. `decoded` is the service's input, `text` its JSON; `digested` is what has
     to be the same where an idempotency key comes again, or the `job_id` that the caller chose: with one, no key is needed,
-    and none is looked at. Raises a `CallerError` that names what is wrong; nothing is written."""
+    and none is looked at. Raises a `CallerError` that names what is wrong, or `ReducedCapacity`; nothing is written."""
     key = None if job_id else idempotency_key()
     if webhook_url is not None:
         check_url(webhook_url, bodies.gateway().settings)
@@ -58,10 +59,22 @@ def new_job(who: Caller, service: Service, decoded: Any, text: bytes, *, lane: L
         if not came_before(who, key, job_id):
             raise
     mark = _fingerprint(who, decoded)
-    return NewJob(id=job_id or new_job_id(), service=service, task=task_name(service, decoded), tenant=who.tenant,
+    job = NewJob(id=job_id or new_job_id(), service=service, task=task_name(service, decoded), tenant=who.tenant,
                   input=text, lane=lane, deadline_s=deadline_s, idempotency_key=key,
                   digest=digest(digested) if key or job_id else "", trace=_traceparent(), webhook_url=webhook_url,
                   line=line, metered=True, fingerprint=mark, tokens=limits.most_tokens(decoded, len(text)))
+    if bodies.gateway().shedding.refuses(lane) and not _is_exempt(who, job):
+        bodies.gateway().shedding.check(lane)
+    return job
+
+
+def _is_exempt(who: Caller, job: NewJob) -> bool:
+    """Whether a job is taken where others of its lane are refused: one that was accepted before, one whose answer is
+    known, and what operators have to do beside models and chats."""
+    if who.role is Role.OPERATOR and job.service not in (Service.MODEL, Service.CHAT):
+        return True
+    chosen = job.id if job.digest and job.idempotency_key is None else None
+    return came_before(who, job.idempotency_key, chosen) or bodies.gateway().answers.find(job) is not None
 
 
 def _fingerprint(who: Caller, decoded: Any) -> str | None:
@@ -89,13 +102,21 @@ def answer(job: NewJob) -> Response:
     if not wait_s:
         submission = submitted(job)
         return _answered(submission, submission.job or gateway.ledger.read(submission.job_id, tenant), wait_s)
+    request_times.waits()
+    window = gateway.request_times.window
     with gateway.announcements.waiter(job.id) as event:
         submission = submitted(job)
         job_id = submission.job_id
         if job_id != job.id:  # replayed: its end was announced under its own id
             return _answered(submission, wait(job_id, tenant, wait_s), wait_s)
-        ended = gateway.announcements.wait(event, lambda: gateway.ledger.read(job_id, tenant), timeout_s=wait_s,
-                                           known=submission.job)
+        if submission.outcome is Submitted.ACCEPTED:
+            window.waits(job_id)
+        try:
+            ended = gateway.announcements.wait(event, lambda: gateway.ledger.read(job_id, tenant), timeout_s=wait_s,
+                                               known=submission.job)
+            window.heard(job_id, ended)
+        finally:
+            window.forget(job_id)
     return _answered(submission, ended, wait_s)
 
 

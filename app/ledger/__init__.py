@@ -3,6 +3,7 @@
 from app.ledger.cloud import CloudLedger
 from app.ledger.ledger import Ledger, new_owner
 from app.ledger.records import (
+    Cap,
     Census,
     Claim,
     CloudSaying,
@@ -15,11 +16,12 @@ from app.ledger.records import (
     Saying,
     Settled,
     Shortage,
+    Spend,
     Stop,
     Submission,
     Submitted,
     Voice,
 )
 
-__all__ = ["Census", "Claim", "CloudLedger", "CloudSaying", "Ending", "Ledger", "Limit", "Page", "Piece", "Place", "Said",
-           "Saying", "Settled", "Shortage", "Stop", "Submission", "Submitted", "Voice", "new_owner"]
+__all__ = ["Cap", "Census", "Claim", "CloudLedger", "CloudSaying", "Ending", "Ledger", "Limit", "Page", "Piece", "Place",
+           "Said", "Saying", "Settled", "Shortage", "Spend", "Stop", "Submission", "Submitted", "Voice", "new_owner"]

@@ -6,22 +6,27 @@ becomes the owner of the job's next attempt, and from then on is fenced as any o
 or until it has not been heard of for a lease.
 
 Promises: a job in the cloud is in the set `cloud` until it is begun and in `leases` then; whatever takes it from there
-makes its ticket and its run void at once, and says so to those who read `stops`. Every method may be repeated after a lost
+makes its ticket and its run void at once, and says so to those who read `stops`. No minute and no hour sees more sent, or
+more money reserved, than the rules of each send allow. Every method may be repeated after a lost
 reply, and raises `StoreUnavailable` when Redis cannot do it.
 Leaves to others: which jobs to send, and all that travels (routing.cloud).
 """
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
+import msgspec
 import redis
 
 from app.errors import InvalidInput
+from app.inputs import ModelInput
 from app.job import Service, State
 from app.ledger import replies
 from app.ledger.ledger import new_owner
-from app.ledger.records import Claim, CloudSaying, Place, Stop
+from app.ledger.records import Cap, Claim, CloudSaying, Place, Spend, Stop
 from app.ledger.scripts import Argument, Scripts, unavailable
+from app.routing_rules import Rules
 from app.settings import Settings
 
 _STREAM, _GROUP = "void", "home"
@@ -31,6 +36,15 @@ _ABANDONED_MS = 10_000  # a stop that was taken so long ago and is still there l
 _BATCH = 100  # jobs that a script moves in one call, so that none blocks Redis for more than a few ms
 _CALL_KNOWN_MS = 60_000  # how long a recall is remembered; redis-py repeats one within seconds
 _PARTS_KEPT_MS = 3_600_000  # how long the parts of an end are kept at most; they go with the run
+
+#: Tokens of an answer to a job that does not say how many it wants.
+_USUAL_TOKENS = int(next(field.default for field in msgspec.structs.fields(ModelInput) if field.name == "max_tokens"))
+
+_MICROS = 1_000_000  # money is counted in millionths: whole numbers
+_MOST_MONEY = 1e9  # more is as much as this, of which Lua still knows every millionth
+
+#: What a job that was called home says of itself where its caller gives no other reason.
+RECALLED = b'{"rule":"recalled","detail":"it was called home before anyone in the cloud began it"}'
 
 Found = TypeVar("Found")
 
@@ -51,29 +65,45 @@ class CloudLedger:
     def _run(self, name: str, *args: Argument) -> Any:
         return self._scripts.run(name, ("" if self.now_ms is None else self.now_ms, *args))
 
-    def send(self, *, most: int, decision: bytes, service: Service = Service.MODEL) -> list[Claim]:
-        """Send those of the service's waiting jobs that would wait longest; return them, last in line first. The `owner` of
-        each claim is its ticket, `attempt` the last one that there was."""
+    def send(self, *, most: int, decision: bytes, rules: Rules,
+             service: Service = Service.MODEL) -> tuple[list[Claim], Cap | None]:
+        """Send those of the service's waiting jobs that would wait longest, until there are no more, or a cap of the rules
+        is reached; return them, last in line first, and the cap. The `owner` of each claim is its ticket, `attempt` the
+        last one that there was."""
         sent: list[Claim] = []
         while len(sent) < most:
             tickets = [new_owner() for _ in range(min(most - len(sent), _BATCH))]
-            found = self._run("cloud_send", service.value, decision, self._wait_ms, *tickets)
+            found = self._run("cloud_send", service.value, decision, self._wait_ms, *_purse(rules), *tickets)
             sent += [replies.claim(ticket, reply) for ticket, reply in zip(tickets, found, strict=False)
                      if reply[0] == b"claimed"]
+            if found and found[-1][0] == b"capped":
+                return sent, Cap(found[-1][1].decode())
             if len(found) < len(tickets):
                 break
-        return sent
+        return sent, None
 
-    def send_job(self, job_id: str, *, decision: bytes) -> Claim | State | None:
-        """Send a waiting job; return the claim, as `send` does, or the state that forbids it, or None for an unknown id.
+    def send_job(self, job_id: str, *, decision: bytes, rules: Rules) -> Claim | Cap | State | None:
+        """Send a waiting job; return the claim, as `send` does, or the cap that is reached, or the state that forbids it,
+        or None for an unknown id.
 
         A refusal with "queued" means that the job is held, or delayed, or in the cloud already.
         """
         ticket = new_owner()
-        reply = self._run("cloud_send_job", job_id, ticket, decision, self._wait_ms)
+        reply = self._run("cloud_send_job", job_id, ticket, decision, self._wait_ms, *_purse(rules))
         if reply[0] == b"refused":
             return None if reply[1] == b"unknown" else State(reply[1].decode())
-        return replies.claim(ticket, reply)
+        return Cap(reply[1].decode()) if reply[0] == b"capped" else replies.claim(ticket, reply)
+
+    def spend(self, rules: Rules, service: Service = Service.MODEL) -> Spend:
+        """Return what the cloud costs, and what the rules leave of their caps."""
+        jobs, micros, job_micros = self._run("cloud_spend", service.value, *_purse(rules))
+        most_jobs, most_micros, *_ = _purse(rules)
+        return Spend(jobs_left=max(most_jobs - jobs, 0), money_left=max(most_micros - micros, 0) / _MICROS,
+                     money_hour=micros / _MICROS, jobs_minute=jobs, job_cost=job_micros / _MICROS)
+
+    def posted(self, *, taken: int, failed: int) -> None:
+        """Count messages to the cloud: those that MNS took, and those that it did not, or of which nobody knows."""
+        self._run("cloud_posted", taken, failed)
 
     def begin(self, job_id: str, ticket: str, place: Place, *, run: str) -> Claim | None:
         """A run has begun: the job's next attempt is its own, under a lease. Said by the same run again, it gets the same
@@ -110,19 +140,27 @@ class CloudLedger:
         whole = self._run("cloud_part", claim.id, claim.owner, claim.attempt, number, of, text, _PARTS_KEPT_MS)
         return None if whole is None else str(whole.decode())
 
-    def recall(self, *, job_ids: Sequence[str] = (), most: int = 0) -> list[str]:
-        """Bring home jobs that were sent and are not begun: these, and so many of those sent last. Return which came."""
-        home: list[str] = []
-        for start in range(0, len(job_ids), _BATCH):
-            home += self._recall(0, *job_ids[start:start + _BATCH])
+    def recall(self, *, job_ids: Sequence[str] = (), most: int = 0, decision: bytes = RECALLED) -> list[str]:
+        """Bring home jobs that were sent and are not begun: these, and so many of those sent last. Return which came.
+        `decision` says why, as JSON."""
+        home = self._recall_each([(job_id, "") for job_id in job_ids], decision)
         while most > 0:
             wanted = min(most, _BATCH)
-            found = self._recall(wanted)
+            found = self._recall(wanted, decision)
             home, most = home + found, most - wanted if len(found) == wanted else 0
         return home
 
-    def _recall(self, most: int, *job_ids: str) -> list[str]:
-        return replies.texts(self._run("cloud_recall", new_owner(), most, _CALL_KNOWN_MS, *job_ids))
+    def take_back(self, claims: Sequence[Claim], *, decision: bytes) -> list[str]:
+        """Bring home what `send` gave these claims for, as far as it is neither begun nor sent anew; return which came."""
+        return self._recall_each([(claim.id, claim.owner) for claim in claims], decision)
+
+    def _recall_each(self, named: Sequence[tuple[str, str]], decision: bytes) -> list[str]:
+        return [job_id for start in range(0, len(named), _BATCH)
+                for job_id in self._recall(0, decision, *named[start:start + _BATCH])]
+
+    def _recall(self, most: int, decision: bytes, *named: tuple[str, str]) -> list[str]:
+        parts = (part for pair in named for part in pair)
+        return replies.texts(self._run("cloud_recall", new_owner(), most, _CALL_KNOWN_MS, decision, *parts))
 
     def keep(self, job_id: str, *, decision: bytes) -> bool:
         """Bring home a job that cannot be sent; `send` passes it over from now on. `decision` says why, as JSON. Return
@@ -183,3 +221,16 @@ class CloudLedger:
                 raise unavailable(exc) from exc
         except (redis.exceptions.RedisError, OSError) as exc:
             raise unavailable(exc) from exc
+
+
+def _purse(rules: Rules) -> tuple[int, int, int, int, int]:
+    """Return what the scripts take of the rules: jobs a minute, micros an hour, micros for a job and for a thousand tokens,
+    and the tokens of an answer to a job that does not say. Prices are rounded up, the cap down."""
+    most = int(min(rules.cloud_money_per_hour, _MOST_MONEY) * _MICROS)
+    return (rules.cloud_jobs_per_minute, most, _up(rules.cloud_price_per_job), _up(rules.cloud_price_per_1000_tokens),
+            _USUAL_TOKENS)
+
+
+def _up(money: float) -> int:
+    # rounded: what is a whole number of micros is off by a hair as a float
+    return math.ceil(round(min(money, _MOST_MONEY) * _MICROS, 3))

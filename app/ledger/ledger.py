@@ -143,6 +143,12 @@ class Ledger:
                 return Said(int(last), int(total), pieces, speaker.decode())
             attempt, position = replies.place(entries[-1][0])
 
+    def first_words(self, job_ids: Sequence[str]) -> list[float | None]:
+        """Return for each of these jobs how many seconds after its acceptance its last attempt said its first word; None
+        where it has said nothing."""
+        found = self._run("first_words", *job_ids) if job_ids else []
+        return [None if ms < 0 else ms / 1000 for ms in found]
+
     def settle(self, claim: Claim, state: State, ending: Ending = NOTHING) -> Settled:
         """Record how an attempt ended: succeeded with a result, or failed with an error."""
         return Settled(self._run("settle", *replies.ending(claim, state, ending)).decode())
@@ -216,6 +222,10 @@ class Ledger:
     def lead(self, duty: str, who: str, lease_s: float) -> int:
         """Take or keep the lead of a duty; return the leader's epoch, or 0 if another leads."""
         return int(self._run("lead", duty, who, round(lease_s * 1000)))
+
+    def resign(self, duty: str, who: str) -> None:
+        """Give up the lead of a duty, where `who` has it: another may take it at once."""
+        self._run("resign", duty, who)
 
     def register(self, worker: str, fields: dict[str, Argument], life_s: float) -> int:
         """Say that a worker lives; return the pid that has been asked to restart, or 0."""

@@ -145,6 +145,23 @@ class CloudSaying(msgspec.Struct, frozen=True):
     text: str
 
 
+class Cap(StrEnum):
+    """For what no more jobs are sent to the cloud."""
+
+    JOBS = "jobs"  # as many as may be were sent in the last minute
+    MONEY = "money"  # what may be spent in an hour is spent, or reserved
+
+
+class Spend(msgspec.Struct, frozen=True, kw_only=True):
+    """What the cloud costs, and what may still be spent; in the currency of the prices."""
+
+    jobs_left: int  # that may be sent now
+    money_left: float  # of what may be spent in an hour
+    money_hour: float  # spent, or reserved, in the last hour
+    jobs_minute: int  # sent in the last minute
+    job_cost: float  # at most, of the dearest of the jobs sent last, or of the one that would be sent next; 0: of neither
+
+
 class Stop(msgspec.Struct, frozen=True):
     """Something in the cloud is void: a ticket, which any worker may have (`worker` is empty), or the run of a worker. Say
     `CloudLedger.stopped` with `entry_id` when the cloud has been told."""

@@ -17,7 +17,7 @@ from app.ledger.wakeup import lua_pieces
 _FOLDER = Path(__file__).parent / "lua"
 
 #: What may stand in front of a script, in this order.
-PRELUDE = ("keys", "order", "queue", "limits", "holding", "ending", "beginning", "cloud")
+PRELUDE = ("keys", "order", "queue", "limits", "holding", "ending", "beginning", "speaking", "spend", "cloud")
 _PIECES = {name: (_FOLDER / "prelude" / f"{name}.lua").read_text() for name in PRELUDE}
 _PIECES["queue"] = lua_pieces() + _PIECES["queue"]
 _COMMENT = re.compile(r"--.*")

@@ -40,6 +40,11 @@ class Link:
         self._stand(why)
 
     @property
+    def is_down(self) -> bool:
+        """Whether the last try failed."""
+        return bool(self._why)
+
+    @property
     def pause_s(self) -> float:
         """How long to wait before the next try: twice as long after each failure, to half a minute."""
         return self._whole_s * random.uniform(0.75, 1.0)  # or all threads would try at the same time

@@ -92,6 +92,14 @@ class Post:
             self.close()
             raise (NotPosted if is_sure(exc) else PerhapsPosted)(str(exc)) from exc
 
+    def reach(self) -> None:
+        """Make the connection, where there is none, as after a failure. Raises `NotPosted` where MNS is not reached."""
+        try:
+            self._opened()
+        except ERRORS as exc:
+            self.close()
+            raise NotPosted(str(exc)) from exc
+
     def delete(self, queue: str) -> None:
         """Delete a queue, if it is there. Raises `NotPosted`."""
         try:

@@ -98,6 +98,9 @@ class Stops:
         if time.monotonic() >= self._tidy_s:
             self._tidy_s = time.monotonic() + _TIDY_S
             self._tidy()
+        if self._link.is_down:  # and what could not be told needs to be told no more, so nothing else would find MNS back
+            self._post.reach()
+            self._link.up()
 
     def _addressed(self, stops: Sequence[Stop]) -> Iterator[tuple[str, list[str]]]:
         """Yield each worker with what it must know. One that was forgotten needs to know nothing: its queue is gone."""

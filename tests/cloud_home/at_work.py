@@ -8,6 +8,7 @@ import redis
 
 from app.job import State
 from app.ledger import Claim, CloudLedger, Ledger
+from app.routing_rules import Rules
 from app.settings import Settings
 from ops.mns_server import LocalMns
 from ops.waiting import wait_until
@@ -34,7 +35,7 @@ def hearing(settings: Settings, who: str = "queue@server-1", **more: Any) -> Ite
 def sent(client: redis.Redis, settings: Settings) -> Run:
     """Submit a job and let the ledger send it; return a run of it."""
     job_id = Ledger(client, settings).submit(a_job()).job_id
-    claim = CloudLedger(client, settings).send_job(job_id, decision=b"{}")
+    claim = CloudLedger(client, settings).send_job(job_id, decision=b"{}", rules=Rules())
     assert isinstance(claim, Claim)
     return Run(claim.id, claim.owner)
 

@@ -10,9 +10,11 @@ import pytest
 import redis
 from click.testing import CliRunner, Result
 
+from app import topology
 from app.cloud_registry import CloudRegistry
 from app.job import Route, Service, State, model_part, new_job_id
 from app.ledger import CloudLedger, Ledger
+from app.routing_board import RoutingBoard
 from app.settings import Settings
 from ops.cloud import cloud
 from ops.embedded_redis import free_port
@@ -77,6 +79,22 @@ def test_several_jobs_are_sent_and_those_that_cannot_be_are_said(settings: Setti
     assert result.stdout.splitlines() == [f"sent: {one}", f"sent: {other}"]
     assert "not sent: there is no job" in result.stderr
     assert "1 of 3 were not sent" in result.stderr
+
+
+def test_the_caps_hold_for_operators_too_and_they_are_told_which(
+        settings: Settings, ledger: Ledger, client: redis.Redis) -> None:
+    jobs = [ledger.submit(a_job()).job_id for _ in range(6)]
+    rules = topology.load()[1].rules
+    RoutingBoard(client).set({"routing": {"cloud_jobs_per_minute": 4}}, rules=rules, who="ann")
+    result = run(settings, "send", "--waiting", "5")
+
+    assert result.exit_code == 1
+    assert sorted(result.stdout.splitlines()) == sorted(f"sent: {job_id}" for job_id in jobs[2:])
+    assert "1 of 5 were not sent: 4 jobs a minute may be sent" in result.stderr
+    assert "route set" in refused(settings, "send", jobs[0])
+    RoutingBoard(client).set({"routing": {"cloud_jobs_per_minute": 9, "cloud_money_per_hour": 0}}, rules=rules, who="ann")
+    assert "of 0 that an hour may cost, not enough is left" in refused(settings, "send", jobs[0])
+    assert "2 of 2 were not sent" in run(settings, "send", "--waiting", "2").stderr
 
 
 def test_where_no_cloud_worker_lives_whoever_sends_is_told(

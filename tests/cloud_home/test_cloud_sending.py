@@ -13,6 +13,7 @@ import redis
 from app import logs
 from app.job import Route, State, new_job_id
 from app.ledger import CloudLedger, Ledger
+from app.routing_rules import Rules
 from app.settings import Settings
 from ops.embedded_redis import free_port
 from ops.mns_server import Fault, LocalMns
@@ -24,6 +25,7 @@ from tests.cloud_home.stand_in import Run, StandIn
 from tests.model_ledger import PLACE, a_job, a_running_job
 
 DECISION = b'{"rule":"by-hand","detail":"the test says so"}'
+RULES = Rules()
 LATER_MS = 10_000_000
 
 
@@ -34,7 +36,7 @@ def sender(cloud: CloudLedger, settings: Settings) -> Iterator[Sender]:
 
 
 def send(sender: Sender, job_id: str) -> Sent:
-    sent = sender.send_job(job_id, decision=DECISION)
+    sent = sender.send_job(job_id, decision=DECISION, rules=RULES)
     assert isinstance(sent, Sent)
     return sent
 
@@ -79,7 +81,7 @@ def test_errors_of_attempts_at_home_are_told_along(ledger: Ledger, sender: Sende
 def test_those_that_would_wait_longest_are_sent_as_many_as_asked_for(
         settings: Settings, ledger: Ledger, sender: Sender, worker: StandIn, mns: LocalMns) -> None:
     jobs = [ledger.submit(a_job()).job_id for _ in range(40)]
-    result = sender.send_waiting(35, decision=DECISION)
+    result = sender.send_waiting(35, decision=DECISION, rules=RULES)
 
     assert sorted(result.sent) == sorted(jobs[5:])
     assert mns.audit(broker.jobs_queue(settings))["active"] == 35
@@ -89,17 +91,17 @@ def test_those_that_would_wait_longest_are_sent_as_many_as_asked_for(
 def test_where_fewer_wait_fewer_are_sent(ledger: Ledger, sender: Sender) -> None:
     jobs = [ledger.submit(a_job()).job_id for _ in range(2)]
 
-    assert sorted(sender.send_waiting(100, decision=DECISION).sent) == sorted(jobs)
-    assert sender.send_waiting(100, decision=DECISION).sent == []
+    assert sorted(sender.send_waiting(100, decision=DECISION, rules=RULES).sent) == sorted(jobs)
+    assert sender.send_waiting(100, decision=DECISION, rules=RULES).sent == []
 
 
 def test_a_job_that_does_not_wait_here_is_not_sent(settings: Settings, ledger: Ledger, sender: Sender,
                                                    mns: LocalMns) -> None:
     running, sent = a_running_job(ledger).id, send(sender, ledger.submit(a_job()).job_id).sent[0]
 
-    assert sender.send_job(new_job_id(), decision=DECISION) is None
-    assert sender.send_job(running, decision=DECISION) is State.RUNNING
-    assert sender.send_job(sent, decision=DECISION) is State.QUEUED
+    assert sender.send_job(new_job_id(), decision=DECISION, rules=RULES) is None
+    assert sender.send_job(running, decision=DECISION, rules=RULES) is State.RUNNING
+    assert sender.send_job(sent, decision=DECISION, rules=RULES) is State.QUEUED
     assert mns.audit(broker.jobs_queue(settings))["sent"] == 1
 
 
@@ -111,7 +113,7 @@ def test_while_mns_is_away_jobs_stay_here(client: redis.Redis, settings: Setting
     nowhere = replace(settings, mns_url=f"mns://127.0.0.1:{free_port()}")
     jobs = [ledger.submit(a_job()).job_id for _ in range(5)]
     with Post(nowhere) as post:
-        result = Sender(cloud, post, nowhere).send_waiting(5, decision=DECISION)
+        result = Sender(cloud, post, nowhere).send_waiting(5, decision=DECISION, rules=RULES)
 
     assert (result.sent, result.perhaps) == ([], [])
     assert isinstance(result.failure, NotPosted)
@@ -138,7 +140,7 @@ def test_what_mns_refuses_for_the_moment_stays_here_and_so_does_what_would_follo
     send(sender, first)
     mns.faults.add(Fault(operation="SendMessage", kind="status", status=429, code="TooManyRequests"))
     jobs = [ledger.submit(a_job()).job_id for _ in range(20)]
-    result = sender.send_waiting(20, decision=DECISION)
+    result = sender.send_waiting(20, decision=DECISION, rules=RULES)
 
     assert isinstance(result.failure, NotPosted)
     assert (result.sent, mns.audit(broker.jobs_queue(settings))["sent"]) == ([], 1)
@@ -181,7 +183,7 @@ def test_of_a_sender_that_is_killed_between_two_messages_what_went_out_counts_an
 
     monkeypatch.setattr(Post, "send", send_two)
     with Post(settings) as post, pytest.raises(Killed):
-        Sender(cloud, post, settings).send_waiting(20, decision=DECISION)
+        Sender(cloud, post, settings).send_waiting(20, decision=DECISION, rules=RULES)
     monkeypatch.undo()
     errands = [worker.errand() for _ in range(2)]
     assert {errand.job for errand in errands} == set(posted)
@@ -196,14 +198,14 @@ def test_of_a_sender_that_is_killed_between_two_messages_what_went_out_counts_an
 def test_the_recovery_task_brings_home_what_nobody_has_begun(
         client: redis.Redis, settings: Settings, ledger: Ledger, sender: Sender) -> None:
     jobs = [ledger.submit(a_job()).job_id for _ in range(3)]
-    sender.send_waiting(3, decision=DECISION)
-    before = logs.counters["job_came_home"]
+    sender.send_waiting(3, decision=DECISION, rules=RULES)
+    before = logs.counters["job_lapsed"]
     for job_id in jobs[:2]:
         client.zadd("cloud", {job_id: 1})
     Recovery(client, settings, who="a test").round()
 
     assert [is_home(ledger, job_id) for job_id in jobs] == [True, True, False]
-    assert logs.counters["job_came_home"] - before == 2
+    assert logs.counters["job_lapsed"] - before == 2
 
 
 # -- too large
@@ -218,7 +220,7 @@ def test_what_is_too_large_stays_here_with_the_reason_and_is_not_tried_again(
         ledger: Ledger, sender: Sender, mns: LocalMns) -> None:
     small = ledger.submit(a_job()).job_id
     large = [ledger.submit(a_job(input=a_large_input())).job_id for _ in range(20)]
-    result = sender.send_waiting(30, decision=DECISION)
+    result = sender.send_waiting(30, decision=DECISION, rules=RULES)
 
     assert (result.sent, sorted(result.kept), result.failure) == ([small], sorted(large), None)
     assert all(is_home(ledger, job_id) for job_id in large)
@@ -226,7 +228,7 @@ def test_what_is_too_large_stays_here_with_the_reason_and_is_not_tried_again(
     assert decision["rule"] == "too-large-for-cloud"
     assert decision["detail"] == result.kept[large[0]]
     assert "store" in decision["detail"]
-    again = sender.send_waiting(30, decision=DECISION)
+    again = sender.send_waiting(30, decision=DECISION, rules=RULES)
     assert (again.sent, again.kept) == ([], {})
 
 

@@ -10,6 +10,7 @@ import redis
 
 from app.cloud_registry import CloudRegistry
 from app.ledger import Claim, CloudLedger, Ledger
+from app.routing_rules import Rules
 from app.settings import Settings
 from ops.embedded_redis import free_port
 from ops.mns_server import Fault, LocalMns
@@ -48,7 +49,7 @@ def telling(settings: Settings, who: str = "queue@server-1") -> Iterator[Stops]:
 
 def sent(ledger: Ledger, cloud: CloudLedger) -> Run:
     """Submit a job and let the ledger send it; return a run of it."""
-    claim = cloud.send_job(ledger.submit(a_job()).job_id, decision=b"{}")
+    claim = cloud.send_job(ledger.submit(a_job()).job_id, decision=b"{}", rules=Rules())
     assert isinstance(claim, Claim)
     return Run(claim.id, claim.owner)
 
@@ -145,6 +146,22 @@ def test_while_mns_is_away_stops_wait_and_then_are_told_by_whoever_lives(
         wait_until(lambda: all_told(client), timeout_s=SOON_S, what="the ledger to know that it is told")
 
     assert counted("cloud_unreachable") == 1
+
+
+def test_mns_is_found_to_be_back_also_where_nothing_is_left_to_be_told(
+        client: redis.Redis, settings: Settings, fleet: Fleet, cloud: CloudLedger, workers: list[StandIn],
+        mns: LocalMns) -> None:
+    registry = CloudRegistry(client)
+    cloud.void([("j", "t", "cloud@a")])
+    mns.faults.add(Fault(status=503, code="ServiceUnavailable"))
+    with telling(settings):
+        wait_until(lambda: [link.reachable for link in registry.links()] == [False], timeout_s=SOON_S,
+                   what="the thread to say that it reaches nobody")
+        fleet.forget("cloud@a")  # as when it was silent for long: what was void for it is void for nobody
+        mns.faults.clear()
+        wait_until(lambda: [link.reachable for link in registry.links()] == [True], timeout_s=SOON_S,
+                   what="the thread to find that MNS is back")
+    assert all_told(client)
 
 
 def test_a_worker_whose_queue_may_not_be_made_keeps_nobody_from_being_told(

@@ -14,9 +14,10 @@ from app.api.openapi.events import EVENTS
 from app.api.openapi.jobs import BY_SERVICE, JOBS
 from app.api.openapi.parts import Problem, ServerSentEvent
 from app.api.openapi.results import RESULTS
+from app.api.openapi.routing import ROUTING
 from app.api.openapi.service import SERVICE
 
-_PARTS = (JOBS, EVENTS, AUTH, SERVICE, COMPLETIONS, CONVERSATIONS)
+_PARTS = (JOBS, EVENTS, AUTH, SERVICE, ROUTING, COMPLETIONS, CONVERSATIONS)
 
 
 #: What every route can answer that asks for credentials; and every one that takes a body.

@@ -98,7 +98,8 @@ COMPLETIONS = Part(
                 "200": {"description": "The completion, whole or as a stream", "content": {
                     "application/json": {"schema": {"anyOf": [parts.ref("ChatCompletion"), parts.ref("OpenAIErrorBody")]}},
                     "text/event-stream": {"schema": parts.ref("ServerSentEvent")}}},
-                "422": None, **_errors(400, 401, 403, 404, 408, 409, 410, 413, 415, 429, 500, 502, 503, 504)}}},
+                "422": None, **_errors(400, 401, 403, 404, 408, 409, 410, 413, 415, 429, 500, 502, 504),
+                "503": {**_errors(503)["503"], "description": parts.NOT_TAKEN}}}},
         "/v1/models": {"get": {
             "operationId": "listModels", "summary": "List the models served",
             "responses": {"200": parts.json("ModelList", "The models"), **_errors(401, 403, 503)}}},

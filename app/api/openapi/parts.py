@@ -121,10 +121,15 @@ IF_NONE_MATCH = header("If-None-Match", "The `ETag` of what the caller has: 304 
 MAKING = [PREFER, IDEMPOTENCY, CANCEL_AFTER, TRACEPARENT]
 
 
+#: What 503 says of a request that makes a job.
+NOT_TAKEN = ("The job was not accepted, for a reason that passes: `store-unavailable`; or `temporary-reduced-capacity`, as "
+             "new jobs of its lane are refused for the moment")
+
+
 def accepted(name: str, links: dict[str, Any] | None = None) -> dict[str, Any]:
     """The answers to a request that makes a job, all but the problems that every route with a body has. `links` say what
     can be done with the job."""
     common = ("Location", "Preference-Applied", "Idempotency-Replayed", *LIMITS)
     return {"202": with_headers({**json(name, "Accepted"), "links": links or {}}, *common, "Retry-After"),
             "200": with_headers({**json(name, "Ended while the caller waited"), "links": links or {}}, *common),
-            **problems(429)}
+            **problems(429), "503": {**problems(503)["503"], "description": NOT_TAKEN}}

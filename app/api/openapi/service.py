@@ -6,6 +6,7 @@ import msgspec
 
 from app.api.openapi import parts
 from app.api.openapi.parts import Part
+from app.routing_view import RoutingView
 
 
 class Alive(msgspec.Struct):
@@ -103,6 +104,7 @@ class Status(msgspec.Struct):
     servers: list[Server]
     queues: dict[str, Queue]
     cloud: Cloud | None
+    routing: RoutingView
     delayed: int
     running: int
     counts: dict[str, int]
@@ -119,7 +121,7 @@ _FILE = {"type": "string", "description": "A file that a page is made of."}
 
 SERVICE = Part(schemas=(Alive, Status), paths={
     "/v1/status": {"get": {
-        "operationId": "status", "summary": "Servers, workers, pins, queues, cloud and books (operators)",
+        "operationId": "status", "summary": "Servers, workers, pins, queues, cloud, routing and books (operators)",
         "responses": {"200": parts.json("Status", "The state of the system")}}},
     "/metrics": {"get": {
         "operationId": "metrics", "summary": "Metrics for Prometheus (operators, or the scraper's own token)",
@@ -138,6 +140,9 @@ SERVICE = Part(schemas=(Alive, Status), paths={
     "/": {"get": {"operationId": "chatPage", "summary": "A page to talk with the model", "security": [],
                   "parameters": [parts.IF_NONE_MATCH],
                   "responses": {"200": _text("text/html", "A page"), "304": _NOT_CHANGED}}},
+    "/console": {"get": {"operationId": "consolePage", "summary": "A page on which operators watch it", "security": [],
+                         "parameters": [parts.IF_NONE_MATCH],
+                         "responses": {"200": _text("text/html", "A page"), "304": _NOT_CHANGED}}},
     "/docs": {"get": {"operationId": "docs", "summary": "This document, for people", "security": [],
                       "parameters": [parts.IF_NONE_MATCH],
                       "responses": {"200": _text("text/html", "A page"), "304": _NOT_CHANGED}}},

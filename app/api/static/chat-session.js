@@ -53,8 +53,9 @@ export class Session {
     this.#share();
   }
 
-  async useKey(key) {
-    const answer = await send("/v1/conversations?limit=1", { headers: { Authorization: `Bearer ${key}` } });
+  /** Take a key as the credentials, once `path` has been read with it. */
+  async useKey(key, path = "/v1/conversations?limit=1") {
+    const answer = await send(path, { headers: { Authorization: `Bearer ${key}` } });
     await read(answer);
     this.#keep({ id: randomId(), name: "API key", access: key, refresh: null, endsAt: Infinity });
     this.#share();

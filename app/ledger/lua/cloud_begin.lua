@@ -19,9 +19,12 @@ end
 local attempt = redis.call('HINCRBY', key, 'attempt', 1)
 redis.call('ZREM', 'cloud', id)
 redis.call('DEL', 'said:' .. id, 'unsaid:' .. id, 'parts:' .. id)
+redis.call('HDEL', key, 'first_ms')
 redis.call('HSET', key, 'state', 'running', 'owner', run, 'worker', ARGV[6], 'server', ARGV[7], 'processor', ARGV[8],
   'started_ms', whole(now))
 redis.call('ZADD', 'leases', now + tonumber(ARGV[5]), id)
+note_move(id, 'begun', now, cjson.encode({worker = ARGV[6]}))
+count('begun')
 if job[7] then tell(job[8], id, 'started', service, attempt) end
 redis.call('XADD', 'said:' .. id, attempt .. '-0', 'started', '')
 redis.call('PUBLISH', 'said', cmsgpack.pack({{id, whole(attempt), '0', 'started', ''}}))

@@ -2,5 +2,7 @@
 -- Returns their ids.
 local now = now_ms()
 local late = redis.call('ZRANGEBYSCORE', 'cloud', '-inf', now, 'LIMIT', 0, ARGV[2])
-for _, id in ipairs(late) do bring_home(id, now) end
+for _, id in ipairs(late) do
+  bring_home(id, now, 'lapsed', '{"rule":"lapsed","detail":"no cloud worker began it in time"}')
+end
 return late

@@ -3,6 +3,6 @@
 local now = now_ms()
 local id = ARGV[2]
 if redis.call('HGET', 'job:' .. id, 'state') ~= 'queued' then return 0 end
-if redis.call('ZSCORE', 'cloud', id) then bring_home(id, now) end
+if redis.call('ZSCORE', 'cloud', id) then bring_home(id, now, 'kept', ARGV[3]) end
 redis.call('HSET', 'job:' .. id, 'stays', '1', 'decision', ARGV[3])
 return 1

@@ -1,8 +1,9 @@
 -- Say what runs in the cloud say, and tell those who listen: in order, whatever the order in which it arrives.
--- ARGV: now (unused), then id, run, attempt, start, end, voice, text for each: the text goes from the start-th character of
+-- ARGV: now, then id, run, attempt, start, end, voice, text for each: the text goes from the start-th character of
 --       what the attempt says, reasoning first, up to the end-th
 -- Returns 1 for each job that is still the run's and 0 for each that is not (cancelled, expired, taken home).
--- What comes too early is kept until what comes before it is there; what was said already is not said again.
+-- What comes too early is kept until what comes before it is there; what was said already is not said again. When the run
+-- says its first word is noted in the job, as we hear of it.
 local held, fresh = {}, {}
 
 -- Say text that reaches up to `stop`, where `total` characters are said; return how many are said then.
@@ -34,13 +35,14 @@ end
 
 for i = 2, #ARGV, 7 do
   local id, attempt, start = ARGV[i], ARGV[i + 2], ARGV[i + 3]
-  local job = redis.call('HMGET', 'job:' .. id, 'state', 'owner', 'attempt', 'route')
+  local job = redis.call('HMGET', 'job:' .. id, 'state', 'owner', 'attempt', 'route', 'first_ms', 'parent')
   if job[1] == 'running' and job[2] == ARGV[i + 1] and job[3] == attempt and job[4] == 'cloud' then
     held[#held + 1] = 1
     local total = tonumber(said_by(id) or 0)
     if tonumber(start) > total then
       put_by(id, start, ARGV[i + 4], ARGV[i + 5], ARGV[i + 6])
     else
+      if not job[5] and ARGV[i + 6] ~= '' then note_first(id, job[6], now_ms()) end
       catch_up(id, attempt, add(id, attempt, total, ARGV[i + 4], ARGV[i + 5], ARGV[i + 6]))
     end
   else

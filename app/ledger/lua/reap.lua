@@ -18,7 +18,9 @@ for _, id in ipairs(redis.call('ZRANGEBYSCORE', 'leases', '-inf', now, 'LIMIT', 
   else
     redis.call('HDEL', key, 'started_ms')
     redis.call('HSET', key, 'state', 'queued')
-    if job[4] == 'cloud' then keep_home(id) end
+    if job[4] == 'cloud' then
+      keep_home(id, 'lapsed', now, cjson.encode({rule = 'lapsed', detail = (job[3] or '?') .. ' was not heard of in time'}))
+    end
     enqueue(job[1], id, job[2], now)
     again[#again + 1] = id
   end

@@ -16,7 +16,8 @@ redis.call('HDEL', key, 'owner', 'started_ms')
 redis.call('HSET', key, 'state', 'queued', 'released_by', token)
 if job[7] == 'cloud' then
   end_run(id, owner, job[8])
-  keep_home(id)
+  keep_home(id, 'returned', now, cjson.encode({rule = 'returned', detail = job[8] .. ' gave it back ('
+    .. (ARGV[5] == 'error' and 'its attempt failed' or 'it stops') .. ')'}))
 end
 if ARGV[5] == 'error' then redis.call('HINCRBY', key, 'errors', 1) end
 count('released')

@@ -14,7 +14,14 @@ if job[1] ~= 'running' or job[2] ~= owner or job[3] ~= ARGV[4] then
 end
 
 leave_worker(id)
-if job[7] == 'cloud' then forget_run(id) end
+if job[7] == 'cloud' then
+  local used = tokens_used(ARGV[8], true)
+  if used then correct_spend(id, used) end
+  forget_run(id)
+  -- what the caller got wrong says nothing of the cloud
+  if state == 'succeeded' then count('cloud_succeeded')
+  elseif not string.find(ARGV[7], '"fault": ?"caller"') then count('cloud_failed') end
+end
 local fields = {'settled_by', owner}
 for i, name in ipairs({'result', 'error', 'usage'}) do
   if ARGV[5 + i] ~= '' then
@@ -26,8 +33,8 @@ finish(id, job[4], state, now, unpack(fields))
 if ARGV[9] then
   for i = 10, #ARGV do redis.call('RPUSH', ARGV[9], ARGV[i]) end
 end
-if job[7] == 'cloud' then return 'recorded' end  -- it says nothing of the pace here
-local run_ms = math.max(now - tonumber(job[5]), 1)
-local pace = tonumber(redis.call('HGET', 'pace', job[4]) or run_ms)
-redis.call('HSET', 'pace', job[4], string.format('%.1f', pace + 0.1 * (run_ms - pace)))
+if job[7] ~= 'cloud' then redis.call('HINCRBY', 'served', job[4], 1) end
+local run_ms, whose = math.max(now - tonumber(job[5]), 1), job[7] == 'cloud' and 'cloud' or job[4]
+local pace = tonumber(redis.call('HGET', 'pace', whose) or run_ms)
+redis.call('HSET', 'pace', whose, string.format('%.1f', pace + 0.1 * (run_ms - pace)))
 return 'recorded'

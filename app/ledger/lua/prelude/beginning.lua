@@ -5,7 +5,7 @@
 local function begin(id, service, order, now)
   local key = 'job:' .. id
   local attempt = redis.call('HINCRBY', key, 'attempt', 1)
-  if attempt > 1 then redis.call('DEL', 'said:' .. id) end
+  if attempt > 1 and redis.call('DEL', 'said:' .. id) == 1 then redis.call('HDEL', key, 'first_ms') end
   redis.call('HSET', key, 'state', 'running', 'owner', ARGV[3], 'worker', ARGV[5], 'server', ARGV[6], 'processor', ARGV[7],
     'decision', ARGV[8], 'started_ms', whole(now))
   redis.call('ZADD', 'leases', now + tonumber(ARGV[4]), id)

@@ -1,6 +1,7 @@
 -- How jobs end.
 
-local COPIED = {'result', 'error', 'usage', 'route', 'server', 'processor', 'worker'}  -- from a leader to its followers
+-- from a leader to its followers
+local COPIED = {'result', 'error', 'usage', 'route', 'server', 'processor', 'worker', 'first_ms'}
 
 -- How many characters the job's last attempt has said, or nil where it has said nothing, or too long ago.
 local function said_by(id)
@@ -94,9 +95,9 @@ local function leave_queue(id, service)
   redis.call('ZREM', 'deadlines', id)
 end
 
--- Of what belongs to a job's run in the cloud, nothing counts any more.
+-- Of what belongs to a job's run in the cloud, nothing counts any more. What it reserved is spent.
 local function forget_run(id)
-  redis.call('HDEL', 'job:' .. id, 'owner', 'ticket')
+  redis.call('HDEL', 'job:' .. id, 'owner', 'ticket', 'reserved')
   redis.call('DEL', 'unsaid:' .. id, 'parts:' .. id)
 end
 

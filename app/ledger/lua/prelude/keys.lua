@@ -27,7 +27,10 @@
 --   gone:<id>           STRING  tenant of a job past retention
 --   counts              HASH    accepted, succeeded, failed, cancelled, expired, and what else happened
 --   windows, slots      HASH    service -> wake-ups to keep in its queue; slots of its live workers
---   pace                HASH    service -> smoothed run time in ms
+--   pace                HASH    service -> smoothed run time in ms, at home; cloud -> of the jobs that ran there
+--   served              HASH    service -> jobs whose attempt at home was settled
+--   spend               HASH    what the cloud costs (see spend.lua): s<second> -> jobs sent, m<minute> -> micros of money,
+--                               reserved or spent; tokens: that one of those sent last may use
 --   taken:<owner>       STRING  id of the job that a take gave this owner, for a call that is repeated
 --   sent:<ticket>       LIST    ids of the jobs that a send sent, and recalled:<call> of those that a recall brought home,
 --                               for a call that is repeated

@@ -1,0 +1,149 @@
+"""The routing task does as operators wish: it pauses, follows the rules that they set, and watches a second set."""
+
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+
+import msgspec
+import pytest
+import redis
+
+from app.investigations import Investigations
+from app.ledger import Ledger
+from app.routing_board import RoutingBoard
+from app.routing_records import Alert, Change, Decision, Remembered, Shed
+from app.routing_rules import Rules
+from app.settings import Settings
+from app.signals import Signals
+from ops import audit
+from routing.task import Routing
+from tests.clock import Clock
+from tests.routing_task import PLAN, Policy, Told, enter, task
+
+HOLD = Decision(hold={"server-1": ("model", "chat")})
+SLOW = Alert(id="response_s@server-1#1", name="response_s", scope="server-1", opened_s=0.0, value=3.0, threshold=2.0,
+             action="investigate", detail="it is slow")
+
+
+@pytest.fixture(autouse=True)
+def books_balance(client: redis.Redis, ledger: Ledger) -> Iterator[None]:
+    yield
+    found = audit.take(client, ledger)
+    assert found.balanced, found.faults
+
+
+@pytest.fixture
+def policy() -> Policy:
+    return Policy(HOLD)
+
+
+@pytest.fixture
+def told() -> Told:
+    return Told()
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def routing(settings: Settings, policy: Policy, told: Told, clock: Clock) -> Iterator[Routing]:
+    with task(settings, decide=policy, tell=told, clock=clock) as one:
+        yield one
+
+
+# -- a pause, and the setting
+
+
+def test_a_paused_task_decides_and_alerts_and_moves_nothing(
+        client: redis.Redis, ledger: Ledger, routing: Routing, policy: Policy, told: Told) -> None:
+    enter(ledger, "model@server-1")
+    RoutingBoard(client).pause("ann", "maintenance")
+    alert = msgspec.structs.replace(SLOW, opened_s=time.time())
+    change = Change(at_s=1.0, what="share", scope="cloud", before="0", after="1", why="")
+    policy.decision = msgspec.structs.replace(HOLD, shed=Shed(lanes=("batch",)), grow=True, opened=(alert,),
+                                              changes=(change,), investigate=(alert.id,))
+    policy.remembered = Remembered(alerts={"response_s@server-1": alert})
+    found = routing.round()
+
+    assert found
+    assert (found.paused, found.acting, told.words) == (True, False, [])
+    assert not client.exists("routing:shed")
+    board = RoutingBoard(client)
+    assert [each.id for each in board.open_alerts()] == [alert.id]
+    assert len(board.history(9)) == len(board.alerts(9)) == 1
+    assert Investigations(client).pending("server-1"), "a report moves nothing"
+    board.resume("ann")
+    routing.round()
+    assert told.take()
+    assert client.exists("routing:shed")
+
+
+def test_what_was_held_is_let_go_when_it_is_paused(
+        client: redis.Redis, ledger: Ledger, routing: Routing, told: Told) -> None:
+    enter(ledger, "model@server-1")
+    routing.round()
+    enter(ledger, "model@server-1", held="model")
+    told.take()
+    RoutingBoard(client).pause("ann", "maintenance")
+    routing.round()
+
+    assert told.take() == {"model@server-1": ([], None)}
+
+
+def test_with_the_setting_off_everything_is_shown_and_no_word_is_said(
+        client: redis.Redis, ledger: Ledger, settings: Settings, policy: Policy, told: Told) -> None:
+    enter(ledger, "model@server-1", held="model", slots=2)
+    policy.decision = msgspec.structs.replace(HOLD, shed=Shed(lanes=("batch",)))
+    with task(replace(settings, routing=False), decide=policy, tell=told) as one:
+        found = one.round()
+
+    assert found
+    assert (found.paused, found.acting, found.decision, told.words) == (False, False, policy.decision, [])
+    assert not client.exists("routing:shed")
+
+
+# -- an operator's rules, and the second set
+
+
+def test_an_operators_rules_hold_from_the_next_round_on(
+        client: redis.Redis, routing: Routing, policy: Policy) -> None:
+    routing.round()
+    RoutingBoard(client).set({"routing": {"target_wait_s": 1.5}}, rules=PLAN.rules, who="ann")
+    routing.round()
+
+    assert [rules.target_wait_s for rules in policy.rules] == [PLAN.rules.target_wait_s, 1.5]
+
+
+def test_the_second_set_is_evaluated_and_not_acted_on(client: redis.Redis, ledger: Ledger, settings: Settings) -> None:
+    enter(ledger, "model@server-1")
+    told, board = Told(), RoutingBoard(client)
+
+    def strict(signals: Signals, rules: Rules, before: Remembered, now_s: float) -> tuple[Remembered, Decision]:
+        if rules.target_wait_s == 1.5:
+            send = 7 if before.share < 0.5 else 0
+            return Remembered(share=before.share + 0.25), Decision(hold=HOLD.hold, send=send, recall=3, cloud_workers=2)
+        return Remembered(), Decision()
+
+    def second() -> tuple[float, int, int, int] | None:
+        found = one.round()
+        assert found
+        return found.shadow and (found.shadow.remembered.share, found.shadow.rounds, found.shadow.rounds_sending,
+                                 found.shadow.decision.recall)
+
+    with task(settings, decide=strict, tell=told) as one:
+        assert second() is None
+        board.set({"routing": {"target_wait_s": 1.5}}, rules=PLAN.rules, who="ann", shadow=True)
+        assert [second(), second()] == [(0.25, 1, 1, 3), (0.5, 2, 2, 3)]
+        one.resign()
+        with task(settings, who="queue@server-2", decide=strict, tell=told) as other:
+            found = other.round()
+            assert found
+            assert found.shadow
+            assert (found.shadow.rounds, found.shadow.rounds_sending) == (3, 2), "it goes on with another leader"
+        board.set({"routing": {"calm_s": 30.0}}, rules=PLAN.rules, who="ann", shadow=True)
+        assert second() == (0.25, 1, 1, 3), "another set begins anew"
+        board.unset(["routing"], who="ann", shadow=True)
+        assert second() is None
+    assert told.words == []
