@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 
-.PHONY: up down test check bench profile soak lock clean help
+.PHONY: up down test check bench profile soak drill lock clean help
 
 help:            ## show this
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -16,7 +16,8 @@ down: $(STAMP)   ## stop everything that `make up` started
 	@$(BIN)/python -m ops.down
 
 test: check      ## every test, on the real parts
-	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --ignore-glob='tests/test_drill_*'
+	@$(BIN)/python -m pytest tests/test_drill_*.py  # these raise the CPU's load themselves, and have the machine to themselves
 
 check: $(STAMP)  ## ruff, mypy --strict, import contracts
 	@$(BIN)/ruff check .
@@ -31,6 +32,9 @@ profile: $(STAMP) ## where the processor time of submits, polls and jobs goes
 
 soak: $(STAMP)   ## faults under load for half an hour, beside plain Celery; ends with the audit
 	@$(BIN)/python -m ops.soak --minutes 30
+
+drill: $(STAMP)  ## raise every signal for real and time what follows; writes ops/drill/RESULTS.md
+	@$(BIN)/python -m ops.drill
 
 lock: $(STAMP)   ## write requirements.lock anew from what is installed
 	@$(BIN)/python -m ops.lock

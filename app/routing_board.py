@@ -18,17 +18,16 @@ from redis.client import Pipeline
 from app import logs
 from app.errors import SettingsError
 from app.ledger.scripts import unavailable
+from app.routing_overlay import Overlay, check_shadow, fitting, merged
 from app.routing_records import Alert, AlertEvent, Change, Shown
 from app.routing_rules import Rules
 
 #: A round that is older is not shown: the task makes one a second, and another server leads within 5 s.
 SHOWN_FOR_S = 10.0
 
-_AUDIT_KEPT = 10_000  # entries, roughly
+_KEPT = 10_000  # entries of the audit and of the history, roughly
+_STANDS = {True: "paused", False: "acting"}
 _TRIES = 5  # at a change that another operator's comes in between
-
-#: What an operator set: by signal, members of its threshold; under "routing", other rules.
-Overlay = dict[str, dict[str, Any]]
 
 Kind = TypeVar("Kind")
 
@@ -118,7 +117,7 @@ class RoutingBoard:
             second = self._client.hgetall("routing:shadow") if shadow else {}
         if not shadow:
             return _overlay(kept)
-        return _merged(_overlay(kept), _overlay(second)) if second else {}
+        return merged(_overlay(kept), _overlay(second)) if second else {}
 
     def own(self, *, shadow: bool) -> Overlay:
         """Return one of the two sets, as it was set."""
@@ -133,7 +132,7 @@ class RoutingBoard:
             rules = base.changed(overlay)
             self._refused = ""
         except SettingsError as exc:
-            rules = _fitting(base, overlay)
+            rules = fitting(base, overlay)
             if self._refused != str(exc):
                 self._refused = str(exc)
                 logs.event("routing_overlay_refused", faults=exc.faults)
@@ -143,12 +142,12 @@ class RoutingBoard:
         """Keep these changes with those made before, where the topology has `rules`. Raises `SettingsError` with every
         fault; nothing is changed then."""
         def changed(kept: Overlay, other: Overlay) -> Overlay:
-            mine = _merged(kept, changes)
+            mine = merged(kept, changes)
             if shadow:
-                rules.changed(_merged(other, mine))
+                rules.changed(merged(other, mine))
             else:
                 rules.changed(mine)
-                _check_shadow(rules, mine, other)
+                check_shadow(rules, mine, other)
             return mine
 
         self._change(changed, who=who, shadow=shadow)
@@ -175,6 +174,9 @@ class RoutingBoard:
             pipeline.multi()
             change(pipeline, now_s)
             _note(pipeline, now_s, who, "mode", mode.why if mode.paused else None, why)
+            told = Change(at_s=now_s, what="mode", scope="all", before=_STANDS[mode.paused], after=_STANDS[why is not None],
+                          why=f"{who} resumed it" if why is None else f"{who} paused it: {why}")
+            pipeline.xadd("routing:history", {"change": msgspec.json.encode(told)}, maxlen=_KEPT, approximate=True)
 
         self._together(("routing:mode",), noted)
 
@@ -253,32 +255,10 @@ def _overlay(record: Mapping[bytes, bytes]) -> Overlay:
     return {name: members for name, members in found.items() if members}
 
 
-def _merged(under: Mapping[str, Mapping[str, Any]], over: Mapping[str, Mapping[str, Any]]) -> Overlay:
-    return {name: {**under.get(name, {}), **over.get(name, {})} for name in {**under, **over}}
-
-
-def _check_shadow(rules: Rules, mine: Overlay, shadow: Overlay) -> None:
-    """Refuse what the second set would not fit any more. Raises `SettingsError`."""
-    try:
-        rules.changed(_merged(mine, shadow))
-    except SettingsError as exc:
-        raise SettingsError([f"the shadow set over it: {fault}" for fault in exc.faults]) from exc
-
-
-def _fitting(base: Rules, overlay: Overlay) -> Rules:
-    """Return the rules with each part of an overlay that they take."""
-    for name, members in overlay.items():
-        try:
-            base = base.changed({name: members})
-        except SettingsError:
-            continue
-    return base
-
-
 def _note(pipeline: Pipeline, now_s: float, who: str, what: str, before: Any, after: Any) -> None:
     pipeline.xadd("routing:audit", {
         "at_s": f"{now_s:.3f}", "who": who, "what": what, "before": msgspec.json.encode(before),
-        "after": msgspec.json.encode(after)}, maxlen=_AUDIT_KEPT, approximate=True)
+        "after": msgspec.json.encode(after)}, maxlen=_KEPT, approximate=True)
 
 
 def _read(text: bytes, kind: type[Kind], key: str) -> Kind | None:

@@ -123,7 +123,7 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
     """Something that the policy does otherwise than before, and why: a line of the history."""
 
     at_s: float
-    what: str  # level, server, share, breaker, shed, scale, hold, recall, send, alert
+    what: str  # level, server, share, breaker, shed, scale, hold, recall, send, alert, mode
     scope: str
     before: str
     after: str
@@ -185,6 +185,7 @@ class Remembered(msgspec.Struct, frozen=True, kw_only=True):
     away_again_s: float = 0.0  # it was given up, and is not tried again before that
     spend: Gauge = Gauge()  # how much of the cloud's caps is used, in percent; alert: a cap holds jobs back
     eased_s: float | None = None  # since when fewer lanes refused would do
+    crowded_s: float | None = None  # since when the wait has been over the bound of the first lane without a break
     sending: Move | None = None  # None: nothing has left for a while
     recalling: Move | None = None
 

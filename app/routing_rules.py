@@ -4,6 +4,7 @@ They come from the topology file ([thresholds] and [routing]); an operator may c
 names and under the same checks (`Rules.changed`). Values only, so the policy and the simulator use them too.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from enum import StrEnum
@@ -62,7 +63,6 @@ class Rules:
     breaker_open_s: float = 10.0  # for so long, at first; twice as long each time, to thirty times
     breaker_probes: int = 2  # that must succeed before more is sent
     cloud_workers_most: int = 3  # that scale-up asks for
-    cloud_jobs_per_worker: int = 8  # that one is expected to run at a time, before it has said so itself
     scale_step_s: float = 60.0  # between two steps of scale-up
     scale_down_s: float = 300.0  # less must have done for so long before there is less
     investigate_again_s: float = 600.0  # after a report, before another for the same alert
@@ -90,6 +90,7 @@ class Rules:
 _MEMBERS = ("normal", "alert", "for_s", "hold_s", "action")
 _MAY_BE_ZERO = {"cloud_jobs_per_minute", "cloud_money_per_hour", "cloud_price_per_job", "cloud_price_per_1000_tokens",
                 "cloud_workers_most"}
+_MOST = {"cloud_workers_most": 64, "cloud_jobs_per_minute": 1e9}  # more is a slip of the hand
 
 
 def read_thresholds(table: Mapping[str, Any], faults: list[str]) -> dict[str, Threshold]:
@@ -104,9 +105,11 @@ def read_threshold(body: Any, where: str, faults: list[str]) -> Threshold:
     body = body if isinstance(body, Mapping) else {}
     faults += [f"{where}: {key} is not known here; there are: {', '.join(_MEMBERS)}" for key in body
                if key not in _MEMBERS]
-    normal, alert, for_s, hold_s = (_number(body.get(key), f"{where}: {key}", faults) for key in _MEMBERS[:4])
-    if normal >= alert:
+    before = len(faults)
+    normal, alert = (_number(body.get(key), f"{where}: {key}", faults) for key in _MEMBERS[:2])
+    if len(faults) == before and normal >= alert:
         faults.append(f"{where}: normal must be below alert; got {normal} and {alert}")
+    for_s, hold_s = (_number(body.get(key), f"{where}: {key}", faults) for key in _MEMBERS[2:4])
     return Threshold(normal=normal, alert=alert, for_s=for_s, hold_s=hold_s,
                      action=_choice(Action, body.get("action"), f"{where}: action", faults) or Action.INVESTIGATE)
 
@@ -123,17 +126,22 @@ def read_rules(table: Mapping[str, Any], thresholds: Mapping[str, Threshold], fa
             values[name] = _choice(AtCap, value, where, faults) or AtCap.WAIT
         else:
             values[name] = _above_zero(value, where, faults, whole=kinds[name].type is int or kinds[name].type == "int",
-                                       zero=name in _MAY_BE_ZERO)
+                                       zero=name in _MAY_BE_ZERO, most=_MOST.get(name, math.inf))
     return replace(Rules(thresholds=dict(thresholds)), **values)
 
 
-def _above_zero(value: Any, where: str, faults: list[str], *, whole: bool, zero: bool) -> Any:
+def _above_zero(value: Any, where: str, faults: list[str], *, whole: bool, zero: bool, most: float) -> Any:
+    before = len(faults)
     number = _number(value, where, faults)
-    if number == float("inf") or (whole and number != int(number)):
+    if len(faults) > before:
+        return 0
+    if number == math.inf or (whole and number != int(number)):
         faults.append(f"{where} must be a {'whole' if whole else 'finite'} number; got {value!r}")
         return 0
-    if number == 0 and not zero and value in (0, 0.0):
+    if number == 0 and not zero:
         faults.append(f"{where} must be above 0")
+    if number > most:
+        faults.append(f"{where} must be at most {most:g}; got {value!r}")
     return int(number) if whole else number
 
 

@@ -22,6 +22,8 @@ def with_settings(command: Callable[..., None]) -> Callable[..., None]:
     def wrapped(context: click.Context, *args: Any, **kwargs: Any) -> None:
         try:
             command(context.obj.app.tandem_settings, *args, **kwargs)
+        except BrokenPipeError:
+            raise  # who reads what is printed has gone, as `head` does: click ends then without a word
         except (TandemError, redis.exceptions.RedisError, OSError) as exc:
             raise click.ClickException(str(exc)) from exc
 

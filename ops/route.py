@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 
 import click
 import msgspec
@@ -15,15 +16,16 @@ from app.routing_board import RoutingBoard
 from app.routing_records import Change
 from app.settings import Settings
 from app.store import open_redis
-from ops import route_rules, route_story
+from ops import route_now, route_rules, route_story
 from ops.operator_command import reason, with_settings
 from ops.operator_name import operator_name
 from ops.route_investigations import investigate, investigation
 from ops.route_status import NOBODY, show_status, told
-from ops.route_text import moment
+from ops.route_text import UNKNOWN, moment
 
 _LOOK_EVERY_S = 1.0  # while following: a round is made each second
 _SCOPE = 24  # columns: "memory_percent@server-10"
+_COMPLETION = "chatcmpl-"  # stands before a job's id where OpenAI's clients see it
 _AT_ONCE = 1000  # changes that are shown of one look, while following
 
 
@@ -61,6 +63,7 @@ def status(settings: Settings, as_json: bool) -> None:
 @with_settings
 def explain(settings: Settings, job_id: str) -> None:
     """Tell where a job is, why, how it moved between here and the cloud, and where its time went."""
+    job_id = job_id.removeprefix(_COMPLETION)
     if not is_job_id(job_id):
         raise RouteError(f"'{job_id[:60]}' is no id of a job: those are as 0198c0de-0000-7000-8000-000000000000")
     client = open_redis(settings)
@@ -81,7 +84,9 @@ def _tell(client: redis.Redis, ledger: Ledger, job_id: str, name: str) -> None:
     job = ledger.read(job_id)
     seconds, micros = client.time()
     moved = route_story.moves(client.hget(f"job:{job_id}", "moves"))
-    route_story.tell(job, moved, int(seconds) * 1000 + int(micros) // 1000, name=name)
+    board = RoutingBoard(client)
+    now = route_now.stands(job, board.shown(), board.mode())
+    route_story.tell(job, moved, int(seconds) * 1000 + int(micros) // 1000, name=name, now=now)
 
 
 @route.command("history")
@@ -97,8 +102,9 @@ def history(settings: Settings, count: int, follow: bool) -> None:
     if not found and not follow:
         click.echo("nothing has changed yet")
     if follow:
-        for change in followed(board, found[0][0] if found else "0-0"):
-            click.echo(_line(change))
+        with suppress(KeyboardInterrupt):  # that is how it ends
+            for change in followed(board, found[0][0] if found else "0-0"):
+                click.echo(_line(change))
 
 
 def followed(board: RoutingBoard, after: str, *, pause: Callable[[float], object] = time.sleep) -> Iterator[Change]:
@@ -154,8 +160,12 @@ def _value(text: str) -> str:
 def pause(settings: Settings, why: str) -> None:
     """Move nothing any more; signals, levels and alerts go on. What is in the cloud stays there, and ends."""
     board = RoutingBoard(open_redis(settings))
+    mode = board.mode()
     board.pause(operator_name(), why)
-    click.echo(f"paused; {_effect(board)}")
+    if mode.paused:
+        click.echo(f"it is paused already, by {mode.who or UNKNOWN} since {moment(mode.at_s)}: {mode.why}; now: {why}")
+    else:
+        click.echo(f"paused; {_effect(board)}")
 
 
 @route.command("resume")

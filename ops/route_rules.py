@@ -32,13 +32,13 @@ _LOOKED_AT = 1000  # entries of the audit that are searched for who changed a va
 @with_settings
 def set_rules(settings: Settings, name: str | None, pairs: Sequence[str], resets: Sequence[str]) -> None:
     """Change a threshold, as `set cpu_percent alert=85 normal=75`, or another rule, as `set routing target_wait_s=3`; show
-    them, with where they come from, without arguments."""
+    them, with where they come from, without arguments, and one with its name alone."""
     _, plan = topology.load()
     board = RoutingBoard(open_redis(settings))
-    if name is None and not resets:
-        _show(board, plan.rules)
+    if not pairs and not resets:
+        _show(board, plan.rules, name)
         return
-    if (name is None) == bool(pairs):
+    if name is not None and not pairs:
         raise click.UsageError("say what to change, as `set cpu_percent alert=85`, or --reset NAME")
     _reset(board, plan.rules, resets, shadow=False)
     if name is not None:
@@ -103,8 +103,8 @@ def _set(board: RoutingBoard, rules: Rules, name: str, pairs: Sequence[str], *, 
         elif key in members:
             faults.append(f"{key} is given twice")
         members[key] = _read(text)
-    if name != _REST and name not in rules.thresholds:
-        faults.append(f"there is no '{name}'; there are: {', '.join([*sorted(rules.thresholds), _REST])}")
+    if fault := _unknown(rules, name):
+        faults.append(fault)
     try:
         if not faults:
             board.set({name: members}, rules=rules, who=operator_name(), shadow=shadow)
@@ -114,6 +114,13 @@ def _set(board: RoutingBoard, rules: Rules, name: str, pairs: Sequence[str], *, 
         raise click.ClickException("nothing was changed; fix this:" + "".join(f"\n  - {fault}" for fault in faults))
     said = ", ".join(f"{key} {value}" for key, value in members.items())
     click.echo(f"{'in the shadow set' if shadow else 'set'}: {name} {said}; {EFFECT}")
+
+
+def _unknown(rules: Rules, name: str) -> str:
+    """Return what is wrong with a name of rules; empty where there are some."""
+    if name == _REST or name in rules.thresholds:
+        return ""
+    return f"there is no '{name}'; there are: {', '.join([*sorted(rules.thresholds), _REST])}"
 
 
 def _read(text: str) -> int | float | str:
@@ -135,14 +142,18 @@ def _reset(board: RoutingBoard, rules: Rules, names: Sequence[str], *, shadow: b
     gone = board.unset(names, who=operator_name(), shadow=shadow)
     for name in names:
         fact = "reset" if name in gone else "nothing had been set"
-        click.echo(f"{name}: {fact}{f'; {EFFECT}' if name in gone else ''}")
+        click.echo(f"{'in the shadow set: ' if shadow else ''}{name}: {fact}{f'; {EFFECT}' if name in gone else ''}")
 
 
-def _show(board: RoutingBoard, base: Rules) -> None:
+def _show(board: RoutingBoard, base: Rules, only: str | None) -> None:
+    """Show the rules in effect, or those under one name."""
+    if only is not None and (fault := _unknown(base, only)):
+        raise click.ClickException(fault)
     effective, own, audit = board.rules(base), board.own(shadow=False), board.audit(_LOOKED_AT)
     table([("RULE", "TOPOLOGY", "IN EFFECT", "CHANGED BY"),
            *((f"{name} {key}", str(_value(base, name, key)), str(_value(effective, name, key)),
-              _changer(audit, name, key) if key in own.get(name, {}) else "-") for name, key in _every(base))])
+              _changer(audit, name, key) if key in own.get(name, {}) else "-")
+             for name, key in _every(base) if only in (None, name))])
 
 
 def _every(rules: Rules) -> Iterator[tuple[str, str]]:

@@ -7,7 +7,19 @@ import click
 
 from app.routing_records import Level
 from app.routing_view import AlertView, FlowView, RoutingView, ServerStanding, ShadowView, SignalView
-from ops.route_text import UNKNOWN, counted, duration, lasting, moment, number, show, show_wrapped, table
+from ops.route_text import (
+    UNKNOWN,
+    amount,
+    counted,
+    duration,
+    lasting,
+    moment,
+    number,
+    percent_of,
+    show,
+    show_wrapped,
+    table,
+)
 
 NOBODY = "no queue worker has led for 10 s: look at `route history`, and whether the queue workers live"
 
@@ -19,7 +31,7 @@ def show_status(view: RoutingView) -> None:
     if view.leader is not None:
         _show_round(view)
     for alert in view.alerts:
-        show_wrapped("alert", told(alert, acting=view.leader is None or view.leader.acting))
+        show_wrapped("alert", told(alert))
     if not view.alerts:
         show("alert", "none is open")
 
@@ -46,12 +58,13 @@ def show_shadow(view: RoutingView) -> None:
         click.echo(f"its reason now: {shadow.reason}")
 
 
-def told(alert: AlertView, *, acting: bool = True) -> str:
+def told(alert: AlertView) -> str:
     """Say an alert in one line."""
-    against = "" if alert.threshold is None else f" {number(alert.value)} against {number(alert.threshold)},"
+    unit = percent_of(alert.name)
+    value = number(alert.value) if alert.value is None else number(alert.value) + unit
+    against = "" if alert.threshold is None else f" {value} against {number(alert.threshold)}{unit},"
     report = f"; report {alert.investigation}" if alert.investigation else ""
-    would = "" if acting else "if it were acting: "
-    return f"{alert.name} of {alert.scope}:{against} since {_local(alert.opened_at)}; {would}{alert.action}{report}"
+    return f"{alert.name} of {alert.scope}:{against} since {_local(alert.opened_at)}; {alert.action}{report}"
 
 
 def _who(view: RoutingView) -> Iterator[tuple[str, str]]:
@@ -88,9 +101,8 @@ def _show_round(view: RoutingView) -> None:
 def _flow(view: RoutingView) -> Iterator[tuple[str, str]]:
     flow = view.flow
     if flow and view.breaker:
-        would = "" if view.leader and view.leader.acting else "would, if it were acting: "
         part = "all jobs of the model" if flow.away else f"{number(100 * flow.share)} % of the excess"
-        yield "flow", f"{would}{part} to the cloud; {counted(flow.sending, 'job')} in this round"
+        yield "flow", f"{_if_acting(view)}{part} to the cloud; {counted(flow.sending, 'job')} in this round"
     if flow:
         yield "" if view.breaker else "flow", flow.reason
     if view.breaker and flow:
@@ -102,7 +114,7 @@ def _flow(view: RoutingView) -> Iterator[tuple[str, str]]:
     else:
         yield "cloud", "there is none"
     if spend := view.spend:
-        yield "spend", (f"this hour {number(spend.money_hour)} of {number(spend.money_cap)}; this minute "
+        yield "spend", (f"this hour {amount(spend.money_hour)} of {amount(spend.money_cap)}; this minute "
                         f"{_known(spend.jobs_minute)} of {spend.jobs_cap} jobs")
     yield from _room(view)
 
@@ -114,9 +126,13 @@ def _room(view: RoutingView) -> Iterator[tuple[str, str]]:
     if view.scale:
         pools = "at their largest" if view.scale.grown else "as they started"
         wanted = "as many as there are" if view.scale.cloud_workers is None else str(view.scale.cloud_workers)
-        yield "scale", f"pools {pools}{lasting(view.scale.for_s)}; cloud workers wanted: {wanted}"
+        yield "scale", f"{_if_acting(view)}pools {pools}; cloud workers wanted: {wanted}"
     if view.shadow:
         yield "shadow", f"{_would(view.shadow)}; `route shadow show` compares"
+
+
+def _if_acting(view: RoutingView) -> str:
+    return "" if view.leader and view.leader.acting else "would, if it were acting: "
 
 
 def _would(shadow: ShadowView) -> str:

@@ -10,11 +10,12 @@ from typing import Any
 import msgspec
 
 from app.job import Job, Route, State
-from ops.route_text import duration, members, moment, show, show_wrapped
+from ops.route_text import UNKNOWN, exactly, members, moment, show, show_wrapped
 
 #: Where a job is after a move, in the words of the sum.
 _AFTER = {"sent": "on the way to the cloud", "begun": "running in the cloud"}
 _AT_HOME = "waiting at home"
+_AFTER_WIDTH = 7  # columns, of how long after a job was accepted
 _RUNNING = "running at home"
 
 #: The moves, as operators read them.
@@ -50,19 +51,22 @@ def moves(text: bytes | None) -> list[Move]:
     return found
 
 
-def tell(job: Job, moved: list[Move], now_ms: int, *, name: str) -> None:
-    """Tell the story of a job under this name."""
+def tell(job: Job, moved: list[Move], now_ms: int, *, name: str, now: str = "") -> None:
+    """Tell the story of a job under this name; `now` is what holds at the moment of one that waits at home."""
     show(name, f"{job.id}  {job.task}, lane {job.lane}")
     show("state", _where(job))
     show_wrapped("why", _why(job))
+    show_wrapped("now", now)
     steps = list(_steps(job, moved))
-    for step in steps:
-        show("", f"{moment(step.at_ms / 1000)}  +{duration((step.at_ms - job.created_ms) / 1000):>7}  {step.what}")
-        show_wrapped("", step.why, indent=21)
+    after = [exactly((step.at_ms - job.created_ms) / 1000) for step in steps]
+    width = max(_AFTER_WIDTH, *map(len, after))
+    for step, later in zip(steps, after, strict=True):
+        show("", f"{moment(step.at_ms / 1000)}  +{later:>{width}}  {step.what}")
+        show_wrapped("", step.why, indent=14 + width)
     end_ms = job.finished_ms or now_ms
     spent = _spent(steps, end_ms)
-    whole = f"{duration((end_ms - job.created_ms) / 1000)}{'' if job.state.terminal else ' until now'}"
-    show_wrapped("time", f"{whole}: " + ", ".join(f"{where} {duration(ms / 1000)}" for where, ms in spent.items()))
+    whole = f"{exactly((end_ms - job.created_ms) / 1000)}{'' if job.state.terminal else ' until now'}"
+    show_wrapped("time", f"{whole}: " + ", ".join(f"{where} {exactly(ms / 1000)}" for where, ms in spent.items()))
     if job.error:
         show("error", job.error_text())
 
@@ -70,20 +74,20 @@ def tell(job: Job, moved: list[Move], now_ms: int, *, name: str) -> None:
 def _where(job: Job) -> str:
     attempts = f"attempt {job.attempt}" + (f", {job.lost} lost their worker" if job.lost else "")
     if job.state is State.RUNNING:
-        return f"running on {job.worker}{f' ({job.processor})' if job.processor else ''}, {attempts}"
+        return f"running on {job.worker or UNKNOWN}{f' ({job.processor})' if job.processor else ''}, {attempts}"
     if job.state.terminal:
         on = f" on {job.worker}" if job.worker else ""
         return f"{job.state}{on}, {attempts}" if job.attempt else str(job.state)
     if job.route is Route.CLOUD:
         return f"sent to the cloud and not begun there, as far as is known here; {attempts}"
     line = "" if job.position is None else f", {job.position} before it" if job.position else ", next in line"
-    eta = "" if job.eta_s is None else f", about {duration(job.eta_s)} to its end"
+    eta = "" if job.eta_s is None else f", about {exactly(job.eta_s)} to its end"
     return f"waiting at home{line}{eta}; {attempts}"
 
 
 def _why(job: Job) -> str:
     if not job.decision:
-        return "nothing was decided about it: it runs at home, as all jobs do unless there is an excess"
+        return "nothing was decided about it: jobs stay at home, unless there is an excess"
     try:
         return _said(msgspec.json.decode(job.decision))
     except msgspec.DecodeError:
@@ -95,8 +99,19 @@ def _said(why: Any) -> str:
     if not isinstance(why, dict):
         return "" if why is None else str(why)
     rest = {name: _flat(value) for name, value in why.items() if name not in ("rule", "detail")}
-    parts = [f"rule {why['rule']}" if "rule" in why else "", str(why.get("detail", "")), members(rest)]
+    parts = [f"rule {why['rule']}" if why.get("rule") else "", str(why.get("detail") or ""), members(rest)]
     return "; ".join(part for part in parts if part)
+
+
+def _beyond(why: Any, decision: bytes | None) -> Any:
+    """Return what a move's reason says beyond the decision, which is told above it."""
+    try:
+        told = msgspec.json.decode(decision or b"null")
+    except msgspec.DecodeError:
+        return why
+    if not isinstance(why, dict) or not isinstance(told, dict):
+        return why
+    return {name: value for name, value in why.items() if name not in told or told[name] != value}
 
 
 def _flat(value: Any) -> Any:
@@ -106,11 +121,12 @@ def _flat(value: Any) -> Any:
 def _steps(job: Job, moved: list[Move]) -> Iterator[Step]:
     """All that is known to have happened, in order."""
     found = [Step(job.created_ms, "accepted", _AT_HOME)]
-    found += [Step(move.at_ms, _WORDS.get(move.move, move.move), _AFTER.get(move.move, _AT_HOME), _said(move.why))
+    found += [Step(move.at_ms, _WORDS.get(move.move, move.move), _AFTER.get(move.move, _AT_HOME),
+                   _said(_beyond(move.why, job.decision)))
               for move in moved]
     here = job.route is Route.LOCAL
     if job.started_ms is not None and here:
-        found.append(Step(job.started_ms, f"begun on {job.worker}", _RUNNING))
+        found.append(Step(job.started_ms, f"begun on {job.worker or UNKNOWN}", _RUNNING))
     if job.first_ms is not None:
         found.append(Step(job.first_ms, "first word", ""))
     if job.finished_ms is not None:

@@ -12,6 +12,7 @@ UNKNOWN = "unknown"
 WIDTH = 100  # columns
 _NAME = 10  # of the names in front of lines
 _SMALL = 0.01  # of which two decimals would leave nothing
+_IN_FULL = 100  # below which amounts have four digits
 _MINUTE_S, _HOUR_S, _DAY_S = 60, 3600, 86_400
 
 
@@ -44,6 +45,16 @@ def number(value: float | None) -> str:
     return text.rstrip("0").rstrip(".") if "." in text else text
 
 
+def amount(value: float | None) -> str:
+    """Write an amount of money, in full below 100: of small ones each digit counts."""
+    return number(value) if value is None or abs(value) >= _IN_FULL else f"{value:.4g}"
+
+
+def percent_of(name: str) -> str:
+    """Return the unit of the values of a signal or an alert, where that is percent."""
+    return " %" if name.endswith("_percent") or name == "spend-cap" else ""
+
+
 def counted(count: int | None, noun: str) -> str:
     """Write how many there are of something."""
     return f"{UNKNOWN if count is None else count} {noun}{'' if count == 1 else 's'}"
@@ -62,6 +73,14 @@ def duration(seconds: float | None) -> str:
     return f"{seconds / _HOUR_S:.0f} h" if seconds < 2 * _DAY_S else f"{seconds / _DAY_S:.0f} d"
 
 
+def exactly(seconds: float) -> str:
+    """Write how long something is, to the second below two hours."""
+    if not 2 * _MINUTE_S <= seconds < 2 * _HOUR_S:
+        return duration(seconds)
+    minutes, rest = divmod(round(seconds), _MINUTE_S)
+    return f"{minutes} min {rest} s"
+
+
 def lasting(seconds: float | None) -> str:
     """Write for how long something has been so; nothing where it always was."""
     return "" if seconds is None else f" for {duration(seconds)}"
@@ -78,7 +97,8 @@ def moment(at_s: float | None) -> str:
 
 def members(values: dict[str, Any]) -> str:
     """Write what a JSON object says, in a line."""
-    return ", ".join(f"{name} {number(value) if _is_number(value) else value}" for name, value in values.items())
+    return ", ".join(f"{name} {number(value) if value is None or _is_number(value) else value}"
+                     for name, value in values.items())
 
 
 def _is_number(value: object) -> bool:

@@ -54,15 +54,15 @@ class Committing:
         return Kept(remembered or _afresh(RoutingBoard(self._client).open_alerts()),
                     _read(shadowed, Shadowed, "routing:shadowed"))
 
-    def commit(self, shown: Shown, shadowed: Shadowed | None) -> bool:
-        """Write down a round; return whether this process still leads, in that epoch: if not, nothing is written. Raises
-        `StoreUnavailable`."""
+    def commit(self, shown: Shown, shadowed: Shadowed | None, *, state: Remembered | None = None) -> bool:
+        """Write down a round; return whether this process still leads, in that epoch: if not, nothing is written. `state`
+        is what the next round goes on from, where that is not what is shown. Raises `StoreUnavailable`."""
         decision, encode = shown.decision, msgspec.json.encode
         shed = decision.shed if shown.acting else Shed()
         changes = [encode(change) for change in decision.changes]
         events = [encode(event) for event in _events(decision)]
         alerts = [part for alert in shown.remembered.alerts.values() for part in (alert.id, encode(alert))]
-        args: list[Any] = [self._who, shown.epoch, new_owner(), _KEPT, encode(shown.remembered),
+        args: list[Any] = [self._who, shown.epoch, new_owner(), _KEPT, encode(state or shown.remembered),
                            encode(shadowed) if shadowed else b"", encode(shown), _SHOWN_MS,
                            encode(shed) if shed.lanes else b"", _SHED_MS, len(changes), *changes, len(events), *events,
                            *alerts]

@@ -38,6 +38,7 @@ from routing.acting_scale import Scaling
 from routing.acting_words import Tell, Words
 from routing.committing import Committing
 from routing.gathering import Gathering
+from routing.unacted import unacted
 
 if TYPE_CHECKING:
     from routing.acting_cloud import Sending
@@ -109,10 +110,11 @@ class Routing:
         kept = self._committing.kept()
         remembered, decision = linked(*self._decide(signals, rules, kept.remembered, signals.at_ms / 1000))
         shadowed = self._shadowed(kept.shadowed, kept.remembered, signals)
-        shown = Shown(at_ms=signals.at_ms, leader=self._who, epoch=self._epoch, paused=paused,
-                      acting=self._settings.routing and not paused, signals=signals, remembered=remembered,
-                      decision=decision, shadow=shadowed.shadow if shadowed else None)
-        if not self._committing.commit(shown, shadowed):
+        acting = self._settings.routing and not paused
+        told, decision = (remembered, decision) if acting else unacted(remembered, decision, rules)
+        shown = Shown(at_ms=signals.at_ms, leader=self._who, epoch=self._epoch, paused=paused, acting=acting,
+                      signals=signals, remembered=told, decision=decision, shadow=shadowed.shadow if shadowed else None)
+        if not self._committing.commit(shown, shadowed, state=remembered):
             self._lose()
             return None
         self._act(shown, rules, mark)

@@ -250,8 +250,10 @@ class ModelLedger:
             return Settled.AGAIN
         if job is None or not job.owned_by(claim):
             return self._stale(job)
-        if tokens is not None and job.ticket:
-            self.used(job, tokens)
+        if job.ticket:
+            self.counts["cloud_succeeded" if state is State.SUCCEEDED else "cloud_failed"] += 1
+            if tokens is not None:
+                self.used(job, tokens)
         job.settled, job.ticket, job.reserved = (claim.owner, claim.attempt), None, 0
         self._end(job, state)
         return Settled.RECORDED

@@ -118,7 +118,7 @@ def test_an_operator_sees_signals_servers_flow_spend_alerts_and_history(
     cloud = section(page, "Cloud")
     expect(cloud).to_contain_text("167 jobs would wait longer than 5 s")
     told = {"Share of the excess that leaves": "50%", "Sent, not begun": "24", "Running in the cloud": "8",
-            "Spent this hour": "3.28 of 100", "Sent this minute": "48 of 600", "Breaker": "closed",
+            "Spent this hour": "3.275 of 100", "Sent this minute": "48 of 600", "Breaker": "closed",
             "Refused lanes": "batch the wait ahead is 130 s"}
     for name, value in told.items():
         expect(cloud.locator("dt", has_text=name).locator("+ dd")).to_contain_text(value)
@@ -144,6 +144,33 @@ def test_what_changes_is_shown_within_seconds_and_the_focus_stays(
     expect(section(page, "Cloud")).to_contain_text("75%")
     expect(page.get_by_text("paused by ann@desk since")).to_be_visible()
     expect(link).to_be_focused()
+
+
+def test_what_a_round_that_does_not_act_decides_is_told_as_what_it_would_do(
+        visit: Visit, operator: Gateway, client: redis.Redis) -> None:
+    fresh(client, acting=False)
+    cloud = section(with_key(visit, operator.key), "Cloud")
+
+    expect(cloud).to_contain_text("Would, if it were acting: 167 jobs would wait longer than 5 s")
+    told = {"Share of the excess that would leave": "50%", "In this round": "16 jobs would be sent, 0 recalled",
+            "Pools at home would be": "at their largest", "Cloud workers that would be wanted": "2"}
+    for name, value in told.items():
+        expect(cloud.locator("dt", has_text=name).locator("+ dd")).to_contain_text(value)
+
+
+def test_on_a_narrow_screen_the_title_of_a_report_leaves_room_to_close_it(
+        browser: Browser, address: str, operator: Gateway, client: redis.Redis) -> None:
+    report_id = Investigations(client).ask(cpu_alert(now_ms(client) / 1000, name="response_s"))
+    with visiting(browser, address, width=390, height=844) as visit:
+        report = section(with_key(visit, operator.key, f"/console#investigation/{report_id}"), f"Investigation {report_id}")
+        expect(report).to_contain_text(f"Report {report_id}")
+        title_ends, close_begins = report.locator("h2").evaluate("""(title) => {
+          const text = document.createRange();
+          text.selectNodeContents(title);
+          return [text.getBoundingClientRect().right, document.querySelector(".close").getBoundingClientRect().left];
+        }""")
+
+    assert title_ends <= close_begins
 
 
 def test_an_alert_leads_to_the_report_of_its_investigation_by_keyboard(

@@ -1,6 +1,8 @@
 """A round as a whole: the same from the same, whoever does it, and told in full."""
 
 import copy
+import dataclasses
+from typing import Any
 
 import msgspec
 import pytest
@@ -82,16 +84,31 @@ OVER = OPEN + "164 waiting, wait 10.2 s of 5 s; "
     (signals(), OPEN + "0 waiting, wait 0.0 s of 5 s; nothing need leave"),
     (signals(queue=a_queue(164)), OVER + "an excess of 100 waits, as there is no cloud"),
     (signals(queue=a_queue(164), cloud=a_cloud(workers=0)),
-     OVER + "an excess of 100 waits, as the cloud cannot be used now"),
+     OVER + "an excess of 100 waits, as no cloud worker takes jobs"),
+    (signals(queue=a_queue(164), cloud=a_cloud(reachable=False)),
+     OVER + "an excess of 100 waits, as MNS is not reached"),
+    (signals(queue=a_queue(164), cloud=a_cloud(money_left=0.0)),
+     OVER + "an excess of 100 waits, as the cap on money an hour is reached"),
     (signals(queue=a_queue(164), cloud=a_cloud()), OVER + "100 of an excess of 100 leave for the cloud"),
     (signals(queue=a_queue(164), cloud=a_cloud(sent=1000)), OVER + "an excess of 100 waits, as the cloud has no room"),
     (signals(cloud=a_cloud(sent=3)), OPEN + "0 waiting, wait 0.0 s of 5 s; 3 come home from the cloud"),
     (signals(HOT, None, queue=a_queue(wait_s=None)),
-     "0 of 2 servers open; 1 saturated; 1 down; 0 waiting, wait not known of 5 s; nothing need leave")])
+     "0 of 2 servers open; 1 saturated; 1 down; 0 waiting, wait not known; nothing need leave")])
 def test_how_it_stands_is_told_in_a_sentence(seen: Signals, reason: str) -> None:
     course = Course()
 
     assert course.go(seen, seconds=30).reason == reason
+
+
+@pytest.mark.parametrize(("rules", "failed", "lack"), [
+    ({"cloud_jobs_per_minute": 0}, 0, "the cap on jobs a minute is 0"),
+    ({"cloud_money_per_hour": 0.0}, 0, "the cap on money an hour is 0"), ({}, 3, "the breaker is open")])
+def test_why_nothing_leaves_is_told(rules: dict[str, Any], failed: int, lack: str) -> None:
+    course = Course(dataclasses.replace(SHIPPED, **rules))
+
+    course.go(signals(queue=a_queue(164), cloud=a_cloud()))
+    course.go(signals(queue=a_queue(164), cloud=a_cloud(posts=failed, posts_failed=failed)))
+    assert course.decision.reason == OVER + f"an excess of 100 waits, as {lack}"
 
 
 def test_a_first_round_at_ease_does_nothing() -> None:

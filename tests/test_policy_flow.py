@@ -54,7 +54,7 @@ def test_while_no_pace_is_known_only_what_has_waited_too_long_leaves() -> None:
 
 
 @pytest.mark.parametrize(("cloud", "most"), [
-    (a_cloud(slots=8, workers=1, pace_s=4.0), 18), (a_cloud(slots=8, workers=1, pace_s=4.0, sent=10, running=8), 0),
+    (a_cloud(slots=8, workers=1, pace_s=4.0), 14), (a_cloud(slots=8, workers=1, pace_s=4.0, sent=10, running=8), 0),
     (a_cloud(slots=8, workers=1, pace_s=None), 16), (a_cloud(workers=0), 0), (a_cloud(jobs_left=7), 7),
     (a_cloud(money_left=0.1, job_cost=0.01), 10), (a_cloud(money_left=0.018, job_cost=0.001), 17),
     (a_cloud(money_left=0.0, job_cost=0.0), 0), (a_cloud(reachable=False), 0),
@@ -64,7 +64,7 @@ def test_no_more_leaves_than_the_cloud_begins_in_time_and_the_caps_allow(cloud: 
 
 
 @pytest.mark.parametrize(("sent", "pace_s", "back"), [
-    (36, 4.0, 0), (37, 4.0, 1), (129, 4.0, 93),  # 8 slots and 10 more in the target wait: twice that may stay
+    (28, 4.0, 0), (29, 4.0, 1), (129, 4.0, 101),  # 8 slots and 6 more in time: twice that may stay
     (129, 0.3, 0), (129, None, 0)])
 def test_what_the_cloud_turns_out_to_be_too_slow_for_comes_home_and_does_not_leave_again(
         sent: int, pace_s: float | None, back: int) -> None:
@@ -92,10 +92,24 @@ def test_jobs_keep_why_they_were_sent() -> None:
     course = Course()
 
     why = course.go(signals(queue=a_queue(164, oldest_s=7.5), cloud=a_cloud())).why
-    assert why["detail"] == "of the jobs that wait, 100 would wait about 5 s or longer at home; 25% of these leave"
+    assert why["detail"] == ("of the jobs that wait, 100 would wait about 5 s or longer at home; up to 25 of them leave in "
+                             "this round, as 25% of the excess may leave in one round for now")
     values = {"rule": "overflow", "wait_s": 10.25, "target_wait_s": 5.0, "waiting": 164, "excess": 100, "share": 0.25,
               "slots": 32, "pace_s": 2.0}
     assert why | values == why
+
+
+@pytest.mark.parametrize(("waiting", "cloud", "told"), [
+    (164, a_cloud(), "up to 100 of them leave in this round"),
+    (164, a_cloud(jobs_left=7), "up to 7 of them leave in this round, as the cap on jobs a minute allows no more"),
+    (164, a_cloud(money_left=0.05), "up to 5 of them leave in this round, as the cap on money an hour allows no more"),
+    (164, a_cloud(sent=150), "up to 10 of them leave in this round, as the cloud has room for no more"),
+    (999, a_cloud(slots=999), "up to 256 of them leave in this round, as no more may leave in one round")])
+def test_jobs_keep_what_limits_how_many_leave_with_them(waiting: int, cloud: CloudSignals, told: str) -> None:
+    course = Course()
+
+    why = course.go(signals(queue=a_queue(waiting), cloud=cloud), seconds=30).why
+    assert why["detail"].partition("; ")[2] == told
 
 
 def test_sending_and_coming_home_are_in_the_history_when_they_begin_and_end() -> None:
@@ -105,7 +119,7 @@ def test_sending_and_coming_home_are_in_the_history_when_they_begin_and_end() ->
     course.go(signals(cloud=a_cloud(sent=4)), seconds=12)
     course.go(signals(cloud=a_cloud()), seconds=60)
     assert [(change.before, change.after) for change in course.changes("send")] == [("none", "some"), ("some", "none")]
-    assert course.changes("send")[1].why == "95 in 29 s, then none for 10 s"
+    assert course.changes("send")[1].why == "up to 95 in 29 s, then none for 10 s"
     assert [(change.before, change.after) for change in course.changes("recall")] == [("none", "some"), ("some", "none")]
 
 

@@ -1,4 +1,4 @@
-"""What the cloud may cost, what is refused, and how much more is asked for."""
+"""What the cloud may cost, and how much more is asked for."""
 
 import dataclasses
 import itertools
@@ -6,10 +6,8 @@ from typing import Any
 
 import pytest
 from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from app.routing_records import Level
-from app.routing_rules import AtCap
 from app.signals import Signals
 from routing.policy import decide
 from tests.policy_scene import SHIPPED, Course, a_cloud, a_queue, courses, signals
@@ -17,13 +15,7 @@ from tests.policy_scene import SHIPPED, Course, a_cloud, a_queue, courses, signa
 #: An excess of 100 jobs.
 MUCH = a_queue(164)
 
-BATCH, STANDARD, ALL = ("batch",), ("batch", "standard"), ("batch", "standard", "interactive")
 AT_CAP = {"jobs_left": 0, "jobs_minute": 600}
-
-
-def waits(wait_s: float | None, **queue: Any) -> Signals:
-    """Return signals of a model queue with that wait, and no cloud."""
-    return signals(queue=a_queue(50, wait_s=wait_s, **queue))
 
 
 # The caps
@@ -34,14 +26,34 @@ def test_a_cap_that_holds_jobs_back_is_an_alert_until_less_than_four_fifths_were
 
     course.go(signals(queue=MUCH, cloud=a_cloud(**AT_CAP)))
     assert [(alert.name, alert.scope, alert.value) for alert in course.decision.opened] == [("spend-cap", "cloud", 100.0)]
-    assert course.decision.opened[0].detail == ("a cap holds back what would leave for the cloud: 600 jobs in the last "
-                                                "minute, of 600, and 0.00 spent in the last hour, of 100.00")
+    assert course.decision.opened[0].detail == ("100 % of the caps is used: the cap on jobs a minute holds back what would "
+                                                "leave for the cloud, with 600 jobs in the last minute, of 600")
     course.go(signals(cloud=a_cloud(jobs_left=100, jobs_minute=500)), seconds=300)
     assert course.closed() == []
     course.go(signals(cloud=a_cloud(jobs_left=200, jobs_minute=400)), seconds=60)
     assert course.closed() == []
     course.go(signals(cloud=a_cloud(jobs_left=200, jobs_minute=400)))
     assert [alert.detail for alert in course.closed()] == ["less than 80 % of the caps is used"]
+
+
+@pytest.mark.parametrize(("cloud", "told"), [
+    ({"jobs_left": 5, "jobs_minute": 595},
+     "the cap on jobs a minute holds back what would leave for the cloud, with 595 jobs in the last minute, and 5 in this "
+     "round, of 600"),
+    ({"money_left": 0.00125, "money_hour": 99.99875, "job_cost": 0.0004125},
+     "the cap on money an hour holds back what would leave for the cloud, with 100 spent or reserved in the last hour, "
+     "and up to 0.001237 in this round, of 100, where a job costs up to 0.0004125"),
+    ({"money_left": 0.0, "money_hour": 0.05678}, "the cap on money an hour holds back what would leave for the cloud, with "
+     "0.05678 spent or reserved in the last hour, of 100, where a job costs up to 0.01")],
+    ids=["jobs", "a round's money", "money"])
+def test_the_alert_of_a_cap_says_which_it_is_and_what_has_gone_into_it(cloud: dict[str, Any], told: str) -> None:
+    course = Course()
+
+    course.go(signals(queue=MUCH, cloud=a_cloud(**cloud)))
+    assert course.decision.opened[0].detail == f"100 % of the caps is used: {told}"
+    assert course.decision.opened[0].action == "the excess waits"
+    course.go(signals(cloud=a_cloud(**cloud)))
+    assert course.remembered.alerts["spend-cap@cloud"].action == "nothing is held back at the moment"
 
 
 @pytest.mark.parametrize("used", [{"jobs_left": 119, "jobs_minute": 481}, {"money_left": 19.0, "money_hour": 81.0}],
@@ -69,84 +81,7 @@ def test_at_the_cap_the_excess_waits() -> None:
 
     course.go(signals(queue=MUCH, cloud=a_cloud(**AT_CAP)), seconds=60)
     assert course.decision.shed.lanes == ()
-    assert course.decision.reason.endswith("an excess of 100 waits, as a cap of the cloud is reached")
-
-
-def test_at_the_cap_new_jobs_are_refused_where_the_rules_say_so_until_there_is_no_excess() -> None:
-    course = Course(dataclasses.replace(SHIPPED, at_cap=AtCap.SHED))
-    capped = signals(queue=MUCH, cloud=a_cloud(**AT_CAP))
-
-    assert course.go(capped).shed.lanes == BATCH
-    assert course.go(capped, seconds=20).shed.lanes == ALL
-    assert course.decision.shed.why == "the cloud's cap is reached, and more waits than home can do in time"
-    course.go(signals(cloud=a_cloud(**AT_CAP)), seconds=60)
-    assert course.decision.shed.lanes == ()
-
-
-# What is refused
-
-
-@pytest.mark.parametrize(("wait_s", "lanes"), [(120, ()), (121, BATCH), (240, BATCH), (241, STANDARD), (480, STANDARD),
-                                               (481, ALL)])
-def test_the_longer_the_wait_the_more_lanes_are_refused(wait_s: float, lanes: tuple[str, ...]) -> None:
-    course = Course()
-
-    course.go(waits(wait_s), seconds=60)
-    assert course.decision.shed.lanes == lanes
-
-
-def test_lanes_are_refused_a_step_at_a_time_and_taken_again_when_the_wait_is_half_of_their_bound_for_a_while() -> None:
-    course = Course()
-
-    course.go(waits(1000), seconds=20)
-    course.go(waits(130), seconds=60)
-    assert course.decision.shed.lanes == STANDARD
-    course.go(waits(59), seconds=60)
-    assert course.decision.shed.lanes == ()
-    first = course.changes("shed")[0].at_s
-    assert [(change.at_s - first, change.after) for change in course.changes("shed")] == [
-        (0, "batch"), (5, "batch, standard"), (10, "batch, standard, interactive"), (30, "batch, standard"), (90, "batch"),
-        (101, "nothing")]
-    assert [alert.name for alert in course.opened()] == [alert.name for alert in course.closed()] == ["shedding"]
-
-
-@pytest.mark.parametrize(("wait_s", "retry_after_s"), [(121, 60), (70, 10), (61, 5)])
-def test_callers_are_told_to_come_back_when_the_wait_may_be_over(wait_s: float, retry_after_s: int) -> None:
-    course = Course()
-
-    course.go(waits(121))
-    assert course.go(waits(wait_s)).shed.retry_after_s == retry_after_s
-
-
-def test_where_no_wait_can_be_foretold_the_first_in_line_tells_it() -> None:
-    course = Course()
-
-    assert course.go(waits(None, oldest_s=121.0)).shed.lanes == BATCH
-
-
-def test_the_wait_counts_with_the_cloud_s_help() -> None:
-    """Home ends 16 jobs a second, and the cloud 40: 130 s at home are 37 s with it."""
-    course, alone = Course(), Course()
-
-    course.go(signals(queue=a_queue(2080), cloud=a_cloud()), seconds=10)
-    alone.go(signals(queue=a_queue(2080), cloud=a_cloud(workers=0)), seconds=10)
-    assert (course.decision.shed.lanes, alone.decision.shed.lanes) == ((), BATCH)
-
-
-@given(waits_s=st.lists(st.tuples(st.none() | st.sampled_from([0.0, 59.0, 61.0, 121.0, 241.0, 1e4]), st.integers(1, 25)),
-                        min_size=1, max_size=20))
-def test_refusing_takes_one_step_in_step_s_at_most_and_ends_when_the_wait_is_short(
-        waits_s: list[tuple[float | None, int]]) -> None:
-    rounds = Course()
-    for wait_s, seconds in waits_s:
-        rounds.go(waits(wait_s, oldest_s=wait_s or 0.0), seconds=seconds)
-    steps = [change.at_s for change in rounds.changes("shed")]
-    assert all(later - earlier >= 5.0 for earlier, later in itertools.pairwise(steps))
-    begun = [change for change in rounds.changes("shed") if change.before == "nothing"]
-    assert len(begun) <= 1 + len(rounds.decisions) / 15  # begun again only after 10 s of less, and a step
-
-    rounds.go(waits(0.0), seconds=40)
-    assert rounds.decision.shed.lanes == ()
+    assert course.decision.reason.endswith("an excess of 100 waits, as the cap on jobs a minute is reached")
 
 
 # Growth
@@ -167,6 +102,14 @@ def test_many_users_grow_the_pools_and_ask_for_one_more_cloud_worker_a_minute_an
     assert [(change.scope, change.after) for change in course.changes("scale")] == [
         ("home", "grown"), ("cloud", "2"), ("cloud", "3"), ("home", "as started"), ("cloud", "2"),
         ("cloud", "as there are")]
+
+
+def test_no_more_are_asked_for_once_the_crowd_has_gone_while_its_alert_lasts() -> None:
+    course, few = Course(), a_cloud(workers=1)
+
+    course.go(signals(users=1500, cloud=few), seconds=11)
+    course.go(signals(users=3, cloud=few), seconds=250)
+    assert (course.decision.grow, course.decision.cloud_workers) == (True, 2)
 
 
 def test_an_excess_that_stays_without_room_in_the_cloud_asks_for_a_cloud_worker() -> None:

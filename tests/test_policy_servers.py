@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from app.job import Service
 from app.routing_records import Standing
-from app.signals import ServerSignals, Signals
+from app.signals import CloudSignals, ServerSignals, Signals
 from routing.policy import decide
 from tests.policy_scene import SERVERS, SHIPPED, Course, a_cloud, a_queue, a_server, anything, courses, signals
 
@@ -95,6 +95,20 @@ def test_home_takes_again_at_once_when_jobs_wait_too_long_for_a_full_cloud_and_i
     assert course.go(full).hold == {}
     assert course.until(signals(HOT, HOT_TOO, cloud=a_cloud()), at_most_s=100,
                         hold=dict.fromkeys(SERVERS, ("model",))) == 59
+
+
+@pytest.mark.parametrize("cloud", [a_cloud(workers=1, slots=8, pace_s=2.0), a_cloud(jobs_left=19)], ids=["room", "cap"])
+def test_nothing_is_left_to_a_cloud_that_has_no_room_for_all_that_waits(cloud: CloudSignals) -> None:
+    """The first begins 20 in the target wait: 8 at once, and 12 after them."""
+    course, crowd = Course(), signals(HOT, HOT_TOO, queue=a_queue(21, rate=1.0), cloud=cloud)
+    relieved = dict.fromkeys(SERVERS, ("model",))
+
+    course.go(crowd, seconds=30)
+    assert all(decision.hold == {} for decision in course.decisions)
+    few = signals(HOT, HOT_TOO, queue=a_queue(19, rate=1.0), cloud=cloud)
+    assert course.go(few).hold == relieved
+    assert course.go(crowd).hold == {}
+    assert course.until(few, at_most_s=100, hold=relieved) == 59
 
 
 def test_nothing_is_left_to_the_cloud_where_home_has_few_model_jobs_or_is_at_ease_again() -> None:
@@ -186,7 +200,7 @@ def test_while_new_jobs_are_refused_a_server_that_is_only_busy_takes_them() -> N
     full = a_queue(2500, wait_s=150.0)
 
     course.go(signals(HOT), seconds=11)
-    assert course.go(signals(HOT, queue=full), seconds=2).hold == {}
+    assert course.go(signals(HOT, queue=full), seconds=12).hold == {}
     assert course.go(signals(a_server(cpu_percent=95.0, **FAILING), queue=full), seconds=11).hold == {"server-1": ALL}
     course.go(signals(HOT), seconds=121)
     assert (course.decision.shed.lanes, course.decision.hold) == ((), {"server-1": ALL})

@@ -1,5 +1,6 @@
 """`celery -A workers route status`, `history`, `alerts`, `investigation`: what operators see of routing."""
 
+import errno
 import re
 
 import msgspec
@@ -13,6 +14,7 @@ from app.ledger import Ledger
 from app.routing_board import RoutingBoard
 from app.routing_records import AlertEvent, Change, Gauge
 from app.settings import Settings
+from ops import route as route_module
 from ops.operator_name import operator_name
 from ops.route import followed
 from tests.route_command import Command, line
@@ -50,10 +52,10 @@ def test_the_status_shows_the_round_in_a_hundred_columns(
     assert "167 jobs would wait longer than 5 s" in text
     assert line(text, "cloud") == "cloud breaker closed for 15 min; MNS is reached"
     assert "1 worker with 8 slots; 24 jobs sent and not begun, 8 running" in text
-    assert line(text, "spend") == "spend this hour 3.27 of 100; this minute 48 of 600 jobs"
+    assert line(text, "spend") == "spend this hour 3.275 of 100; this minute 48 of 600 jobs"
     assert "new jobs of batch are refused: the wait ahead is 130 s" in text
-    assert line(text, "scale") == "scale pools at their largest for 30 s; cloud workers wanted: 2"
-    assert "cpu_percent of server-1: 93.5 against 80, since" in line(text, "alert")
+    assert line(text, "scale") == "scale pools at their largest; cloud workers wanted: 2"
+    assert "cpu_percent of server-1: 93.5 % against 80 %, since" in line(text, "alert")
 
 
 def test_what_is_not_known_is_called_unknown_and_not_zero(client: redis.Redis, command: Command) -> None:
@@ -80,7 +82,17 @@ def test_while_it_does_not_act_it_is_said_what_it_would_do(client: redis.Redis, 
 
     assert line(text, "mode ") == "mode not acting: the setting `routing` is off; nothing is moved"
     assert line(text, "flow") == "flow would, if it were acting: 50 % of the excess to the cloud; 16 jobs in this round"
+    assert line(text, "scale").startswith("scale would, if it were acting: pools at their largest; cloud workers")
     assert line(text, "shed") == "shed no lane is refused"
+
+
+def test_a_small_spend_is_written_with_the_digits_that_count(client: redis.Redis, command: Command) -> None:
+    shown = a_round(now_ms(client))
+    cloud = msgspec.structs.replace(shown.signals.cloud, money_hour=0.02213)
+    write(client, msgspec.structs.replace(shown, signals=msgspec.structs.replace(shown.signals, cloud=cloud)))
+    command.done("set", "routing", "cloud_money_per_hour=0.022")
+
+    assert "this hour 0.02213 of 0.022;" in command.done("status")
 
 
 def test_without_a_cloud_the_status_says_that_there_is_none(client: redis.Redis, command: Command) -> None:
@@ -126,7 +138,7 @@ def test_the_status_shows_thresholds_and_caps_as_an_operator_set_them(
     text = re.sub(r" +", " ", command.done("status"))
 
     assert "cpu_percent server-1 93.5 75 85 ALERT" in text
-    assert "this hour 3.27 of 7.5" in text
+    assert "this hour 3.275 of 7.5" in text
 
 
 # -- history, alerts
@@ -167,7 +179,7 @@ def test_open_alerts_are_shown_before_past_ones(client: redis.Redis, command: Co
     client.xadd("alerts", {"event": msgspec.json.encode(AlertEvent(event="closed", alert=over))})
 
     first, detail, newest, oldest = command.done("alerts").splitlines()
-    assert first.startswith("OPEN    cpu_percent of server-1: 93.5 against 80")
+    assert first.startswith("OPEN    cpu_percent of server-1: 93.5 % against 80 %")
     assert "takes nothing new" in detail
     assert "closed  cpu_percent of server-2: over" in newest
     assert "opened  cpu_percent of server-1" in oldest
@@ -200,3 +212,24 @@ def test_without_redis_the_error_is_one_line(arguments: tuple[str, ...]) -> None
 
     assert result.exit_code == 1
     assert [each.startswith("Error: Redis did not do it") for each in result.stderr.splitlines()] == [True]
+
+
+# -- who looks, and goes
+
+
+def test_to_stop_following_is_no_fault(monkeypatch: pytest.MonkeyPatch, command: Command) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(route_module, "followed", interrupted)
+    result = command.run("history", "--follow")
+
+    assert (result.exit_code, result.output) == (0, "")
+
+
+def test_a_reader_who_goes_is_no_fault_to_speak_of(monkeypatch: pytest.MonkeyPatch, command: Command) -> None:
+    def gone(*_: object) -> None:
+        raise BrokenPipeError(errno.EPIPE, "Broken pipe")
+
+    monkeypatch.setattr(route_module, "show_status", gone)
+    assert command.run("status").output == ""

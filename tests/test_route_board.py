@@ -166,6 +166,15 @@ def test_it_is_paused_and_resumed_and_both_are_audited(board: RoutingBoard) -> N
         ("ben@desk", '"the cloud is being moved"', "null"), ("ann@desk", "null", '"the cloud is being moved"')]
 
 
+def test_a_pause_frames_what_was_not_done_in_the_history(board: RoutingBoard) -> None:
+    board.pause("ann@desk", "repairs")
+    board.resume("ben@desk")
+
+    assert [(each.what, each.scope, each.before, each.after, each.why) for _, each in board.history(9)] == [
+        ("mode", "all", "paused", "acting", "ben@desk resumed it"),
+        ("mode", "all", "acting", "paused", "ann@desk paused it: repairs")]
+
+
 def test_two_operators_who_change_at_once_lose_nothing_of_each_other(
         board: RoutingBoard, client: redis.Redis, rules: Rules, monkeypatch: pytest.MonkeyPatch) -> None:
     turns, whole = count(), Rules.changed

@@ -8,10 +8,12 @@ import redis
 from app import topology
 from app.job import Service, model_part, new_job_id
 from app.ledger import Claim, CloudLedger, Ledger, Place
+from app.routing_board import RoutingBoard
 from app.routing_rules import Rules
 from app.settings import Settings
 from tests.model_ledger import PLACE, a_job, a_running_job
 from tests.route_command import Command
+from tests.routing_round import a_round, now_ms, write
 
 OUT_THERE = Place(worker="cloud@a", server="cloud", processor="")
 WHY = b'{"rule": "excess", "detail": "more waits than home can do", "wait_s": 17.25, "target_wait_s": 5}'
@@ -46,6 +48,36 @@ def test_the_story_of_a_job_is_told_with_its_moves_and_where_its_time_went(
     assert re.search(r"\+  4\.0 s  begun in the cloud\n", text)
     assert "waiting at home 3.0 s, on the way to the cloud 1.0 s, running in" in text
     assert cloud.recall(most=9) == []
+
+
+def test_a_job_that_waits_at_home_is_told_how_things_stand_with_it_now(
+        client: redis.Redis, ledger: Ledger, command: Command) -> None:
+    job_id = ledger.submit(a_job()).job_id
+    assert "now        no round of routing for 10 s" in command.done("explain", job_id)
+    write(client)
+    said = command.done("explain", f"chatcmpl-{job_id}")
+
+    assert "now        server-1 takes nothing new of model; the last round: 167 jobs would wait" in said
+    RoutingBoard(client).pause("ann@desk", "repairs")
+    write(client, a_round(now_ms(client), acting=False))
+    said = " ".join(command.done("explain", job_id).split())
+    assert "the last round: would, if routing were acting: 167 jobs" in said
+    assert "routing is paused, by ann@desk since" in said
+
+
+def test_what_is_not_known_is_told_so_and_a_reason_is_told_once(
+        client: redis.Redis, settings: Settings, ledger: Ledger, rules: Rules, command: Command) -> None:
+    job_id = ledger.submit(a_job()).job_id
+    start_ms = int(client.hget(f"job:{job_id}", "created_ms"))
+    why = b'{"rule": "excess", "detail": "more waits than home can do", "wait_s": null}'
+    CloudLedger(client, settings, now_ms=start_ms + 125_000).send_job(job_id, decision=why, rules=rules)
+    said = command.done("explain", job_id)
+
+    assert said.count("rule excess; more waits than home can do; wait_s unknown") == 1
+    assert said.count("more waits than home can do") == 1, "the move adds to it, and does not say it again"
+    assert "waited_s 125" in said
+    assert "None" not in said
+    assert "+2 min 5 s  sent to the cloud" in said
 
 
 def test_the_story_of_a_chat_tells_the_models_part_too(ledger: Ledger, command: Command) -> None:

@@ -6,6 +6,7 @@ import pytest
 import redis
 
 from app import topology
+from app.errors import SettingsError
 from app.routing_board import RoutingBoard
 from app.routing_rules import Rules
 from app.settings import Settings
@@ -70,9 +71,41 @@ def test_what_is_wrong_is_listed_and_nothing_is_changed(
     assert (board.overlay(), board.audit(9)) == ({}, [])
 
 
-@pytest.mark.parametrize("arguments", [("cpu_percent",), ("--reset", "cpu_percent", "cpu_percent")])
-def test_a_change_without_values_is_refused(command: Command, arguments: tuple[str, ...]) -> None:
-    assert command.run("set", *arguments).exit_code == 2
+def test_a_name_alone_shows_what_is_in_effect_under_it(command: Command) -> None:
+    command.done("set", "cpu_percent", "alert=85")
+    head, *rows = command.done("set", "cpu_percent").splitlines()
+
+    assert (head.split()[0], [row.split()[:4] for row in rows[:2]]) == ("RULE", [
+        ["cpu_percent", "normal", "70", "70"], ["cpu_percent", "alert", "80", "85"]])
+    assert {row.split()[0] for row in rows} == {"cpu_percent"}
+    assert "there is no 'heat'; there are: concurrent_users" in command.refused("set", "heat")
+
+
+def test_a_name_to_change_beside_one_to_reset_needs_values(command: Command) -> None:
+    assert command.run("set", "--reset", "cpu_percent", "cpu_percent").exit_code == 2
+
+
+@pytest.mark.parametrize(("arguments", "fault"), [
+    (("cpu_percent", "alert=hot"), "cpu_percent: alert must be a number, 0 or above; got 'hot'"),
+    (("cpu_percent", "alert=1" + 308 * "0", "normal=1" + 400 * "0"), "normal must be a number, 0 or above"),
+    (("routing", "calm_s=false"), "[routing] calm_s must be a number, 0 or above; got 'false'"),
+    (("routing", "cloud_workers_most=65"), "[routing] cloud_workers_most must be at most 64; got 65"),
+    (("routing", "cloud_jobs_per_minute=1000000001"), "cloud_jobs_per_minute must be at most 1e+09; got 1000000001")],
+    ids=range(5))
+def test_one_wrong_number_is_one_fault(command: Command, arguments: tuple[str, ...], fault: str) -> None:
+    said = command.refused("set", *arguments)
+
+    assert fault in said
+    assert said.count("\n  - ") == 1
+
+
+def test_a_threshold_given_as_no_number_is_one_fault(rules: Rules) -> None:
+    with pytest.raises(SettingsError) as told:
+        rules.changed({"routing": {"calm_s": False, "step_s": 10 ** 400}, "cpu_percent": {"alert": 10 ** 400}})
+
+    assert told.value.faults == ["cpu_percent: alert must be a number below 1e308",
+                                 "[routing] step_s must be a number below 1e308",
+                                 "[routing] calm_s must be a number, 0 or above; got False"]
 
 
 def test_a_reset_brings_the_topologys_values_back(
@@ -99,7 +132,7 @@ def test_the_shadow_is_set_shown_beside_what_is_done_and_forgotten(
     assert line(text, "sends in this round") == "sends in this round 16 4"
     assert "it would have sent jobs in 40 of 300 rounds and made 2 changes" in text
     assert board.overlay() == {}
-    assert "cpu_percent: reset" in command.done("shadow", "reset")
+    assert "in the shadow set: cpu_percent: reset" in command.done("shadow", "reset")
     assert board.own(shadow=True) == {}
     assert command.done("shadow", "reset") == "there is no shadow set\n"
 
@@ -114,10 +147,14 @@ def test_routing_is_paused_for_a_reason_and_resumed(
     assert (board.mode().who, board.mode().why) == (operator_name(), "repairs")
     write(client)
     assert f"PAUSED by {operator_name()} at" in command.done("status")
+    again = command.done("pause", "--why", "more repairs")
+    assert re.fullmatch(rf"it is paused already, by {re.escape(operator_name())} since \d\d:\d\d:\d\d: repairs; "
+                        r"now: more repairs\n", again)
+    assert board.mode().why == "more repairs"
     assert command.done("resume") == "resumed; it takes effect with the next round, within a second\n"
     assert not board.mode().paused
     assert command.done("resume") == "it is not paused\n"
-    assert len(board.audit(9)) == 2
+    assert len(board.audit(9)) == 3
 
 
 @pytest.mark.parametrize("command_name", ["pause", "investigate"])

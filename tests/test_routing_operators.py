@@ -72,7 +72,7 @@ def test_a_paused_task_decides_and_alerts_and_moves_nothing(
     assert not client.exists("routing:shed")
     board = RoutingBoard(client)
     assert [each.id for each in board.open_alerts()] == [alert.id]
-    assert len(board.history(9)) == len(board.alerts(9)) == 1
+    assert ([change.what for _, change in board.history(9)], len(board.alerts(9))) == (["share", "mode"], 1)
     assert Investigations(client).pending("server-1"), "a report moves nothing"
     board.resume("ann")
     routing.round()
@@ -102,6 +102,31 @@ def test_with_the_setting_off_everything_is_shown_and_no_word_is_said(
     assert found
     assert (found.paused, found.acting, found.decision, told.words) == (False, False, policy.decision, [])
     assert not client.exists("routing:shed")
+
+
+@pytest.mark.parametrize("paused", [True, False])
+def test_what_is_not_done_is_told_so_and_not_remembered_so(
+        client: redis.Redis, settings: Settings, policy: Policy, paused: bool) -> None:
+    hot = msgspec.structs.replace(SLOW, id="cpu_percent@server-1#1", name="cpu_percent", action="it is relieved")
+    down = msgspec.structs.replace(SLOW, id="server-down@server-1#1", name="server-down", action="its jobs go to others")
+    policy.remembered = Remembered(alerts={alert.name: alert for alert in (SLOW, hot, down)})
+    policy.decision = Decision(opened=(hot,), closed=(hot,), changes=tuple(
+        Change(at_s=1.0, what=what, scope="all", before="", after="", why="why") for what in (
+            "level", "hold", "send", "recall", "scale", "shed", "alert")))
+    board = RoutingBoard(client)
+    if paused:
+        board.pause("ann", "maintenance")
+    with task(replace(settings, routing=paused), decide=policy) as one:
+        for _ in range(3):
+            one.round()
+
+    undone = "nothing, as routing does not act; it would be: it is relieved"
+    assert {alert.name: alert.action for alert in board.open_alerts()} == {
+        "response_s": SLOW.action, "cpu_percent": undone, "server-down": down.action}, "some of it is done all the same"
+    assert [event.alert.action for _, event in board.alerts(9)] == 6 * [undone]
+    assert [change.why.partition("why")[0] for _, change in reversed(board.history(7))] == [
+        "", *5 * ["not done, as routing does not act: "], ""]
+    assert policy.before[1:] == 2 * [policy.remembered]
 
 
 # -- an operator's rules, and the second set

@@ -256,4 +256,4 @@ def persist(step: Callable[[], Answered]) -> Answered:
 def _decision(node: Node) -> bytes:
     """Why the job runs here, for its caller to read."""
     return msgspec.json.encode({"rule": "local-first", "server": node.place.server,
-                                "detail": "a worker of a server of your own was free"})
+                                "detail": "a worker of a server of your own took it when its turn came"})

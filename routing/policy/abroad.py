@@ -6,6 +6,13 @@ from app.signals import CloudSignals
 from routing.policy.home import rate
 from routing.policy.round import MANY, Round
 
+#: What is out there is aimed at this part of the target wait: a round and a post go by before a job is there.
+_AIMED = 0.6
+
+
+#: The caps, as people are told of them.
+JOBS, MONEY = "jobs a minute", "money an hour"
+
 
 def allowed(this: Round) -> bool:
     """Return whether jobs may ever be sent there: there is a cloud, and no cap is 0, which stands for "no cloud"."""
@@ -16,6 +23,20 @@ def allowed(this: Round) -> bool:
 def takes(this: Round, breaker: CloudBreaker) -> bool:
     """Return whether jobs can be sent there now: the breaker is closed, MNS is reached, somebody is there."""
     return breaker.state is BreakerState.CLOSED and _staffed(this)
+
+
+def lack(this: Round, breaker: CloudBreaker) -> str:
+    """Return why jobs cannot be sent there now, where they cannot."""
+    cloud, rules = this.cloud, this.rules
+    if cloud is None:
+        return "there is no cloud"
+    if not allowed(this):
+        return f"the cap on {JOBS if rules.cloud_jobs_per_minute <= 0 else MONEY} is 0"
+    if cloud.reachable is False:
+        return "MNS is not reached"
+    if cloud.workers <= 0 or cloud.slots <= 0:
+        return "no cloud worker takes jobs"
+    return f"the breaker is {breaker.state.value}"
 
 
 def takes_probe(this: Round, breaker: CloudBreaker) -> bool:
@@ -51,7 +72,7 @@ def _begun_soon(this: Round) -> int:
     if cloud is None or cloud.workers <= 0 or cloud.slots <= 0:
         return 0
     pace_s = pace(this)
-    served = 0 if pace_s is None else int(rate(cloud.slots, pace_s) * this.rules.target_wait_s)
+    served = 0 if pace_s is None else int(rate(cloud.slots, pace_s) * this.rules.target_wait_s * _AIMED)
     return cloud.slots + (served if cloud.pace_s is not None else min(served, cloud.slots))
 
 
@@ -66,11 +87,18 @@ def pace(this: Round) -> float | None:
 
 def affordable(cloud: CloudSignals) -> int | None:
     """Return how many jobs the caps allow; None: there is no cap."""
-    jobs = cloud.jobs_left
-    if cloud.money_left is not None:
-        paid = _paid(cloud.money_left, cloud.job_cost)
-        jobs = paid if jobs is None or (paid is not None and paid < jobs) else jobs
+    jobs = cloud.jobs_left if tighter(cloud) == JOBS else _payable(cloud)
     return None if jobs is None else max(0, jobs)
+
+
+def tighter(cloud: CloudSignals) -> str:
+    """Return which cap allows fewer jobs."""
+    jobs, paid = cloud.jobs_left, _payable(cloud)
+    return MONEY if paid is not None and (jobs is None or paid < jobs) else JOBS
+
+
+def _payable(cloud: CloudSignals) -> int | None:
+    return None if cloud.money_left is None else _paid(cloud.money_left, cloud.job_cost)
 
 
 def _paid(money: float, cost: float) -> int | None:

@@ -1,7 +1,8 @@
 """What operators should know of: one alert for each thing, from when it begins until it is over.
 
 Promises: an alert opens once and closes once, under the same id, however often a round is done again; it is what is
-remembered that counts. Alerts that others open (`routing-held`) are left alone. A report is asked for when an alert opens
+remembered that counts. What is done about it is told anew in each round, as it may change; all else stays as it was when
+it opened. Alerts that others open (`routing-held`) are left alone. A report is asked for when an alert opens
 whose threshold says so, and not again for the same thing within `investigate_again_s`.
 """
 
@@ -11,16 +12,22 @@ from functools import partial
 import msgspec
 
 from app.routing_records import Alert, BreakerState, Level, Remembered, Standing
-from app.routing_rules import SIGNALS, Action
-from routing.policy import servers, words
+from app.routing_rules import SIGNALS, Action, AtCap
+from app.signals import CloudSignals
+from routing.policy import abroad, servers, words
 from routing.policy.breaker import cause
+from routing.policy.flow import Flow
 from routing.policy.round import Round
-from routing.policy.shedding import Shedding, bound_s, why
+from routing.policy.scale import wish
+from routing.policy.shedding import LANES, Shedding, bound_s, why
 from routing.policy.spend import SPEND
 
 SERVER_DOWN, CLOUD, CAP, SHEDDING = "server-down", "cloud-unreachable", "spend-cap", "shedding"
 _CLOUD_KEY, _CAP_KEY, _SHED_KEY = f"{CLOUD}@cloud", f"{CAP}@cloud", f"{SHEDDING}@all"
 _OURS = {*SIGNALS, SERVER_DOWN, CLOUD, CAP, SHEDDING}
+
+#: What is done about an alert that is over.
+_OVER = "nothing is done about it any more"
 
 
 class Alerts(msgspec.Struct, frozen=True):
@@ -42,13 +49,15 @@ class _Facts(msgspec.Struct, frozen=True):
     detail: str
 
 
-def alerts_after(this: Round, after: Remembered, alarmed: frozenset[str], shedding: Shedding) -> Alerts:
+def alerts_after(this: Round, after: Remembered, alarmed: frozenset[str], flow: Flow, shedding: Shedding) -> Alerts:
     """Return the alerts, given all else that `after` holds, and the signals in alert."""
     before, now_s = this.before.alerts, this.now_s
-    facts: dict[str, Callable[[], _Facts]] = _present(this, after, alarmed, shedding)
-    still = {key: alert for key, alert in before.items() if key in facts or alert.name not in _OURS}
+    facts: dict[str, Callable[[], _Facts]] = _present(this, after, alarmed, flow, shedding)
+    still = {key: _refreshed(alert, facts[key]().action) if key in facts else alert
+             for key, alert in before.items() if key in facts or alert.name not in _OURS}
     opened = {key: _opened(key, find(), now_s) for key, find in facts.items() if key not in before}
-    closed = tuple(msgspec.structs.replace(alert, closed_s=now_s, detail=_ending(this, after, key))
+    closed = tuple(msgspec.structs.replace(alert, closed_s=now_s, action=_OVER,
+                                          detail=_ending(this, after, key, shedding))
                    for key, alert in before.items() if key not in still)
     reported = {key: asked_s for key, asked_s in this.before.reported.items()
                 if now_s - asked_s < this.rules.investigate_again_s}
@@ -63,12 +72,16 @@ def _opened(key: str, facts: _Facts, now_s: float) -> Alert:
                  threshold=facts.threshold, action=facts.action, detail=facts.detail)
 
 
+def _refreshed(alert: Alert, action: str) -> Alert:
+    return alert if alert.action == action else msgspec.structs.replace(alert, action=action)
+
+
 def _asks(this: Round, alert: Alert) -> bool:
     threshold = this.rules.thresholds.get(alert.name)
     return threshold is not None and threshold.action is Action.INVESTIGATE
 
 
-def _present(this: Round, after: Remembered, alarmed: frozenset[str],
+def _present(this: Round, after: Remembered, alarmed: frozenset[str], flow: Flow,
              shedding: Shedding) -> dict[str, Callable[[], _Facts]]:
     """Return what there is to know of now: for each, how to put it."""
     facts: dict[str, Callable[[], _Facts]] = {}
@@ -80,7 +93,7 @@ def _present(this: Round, after: Remembered, alarmed: frozenset[str],
     if _cloud_is_out(this, after):
         facts[_CLOUD_KEY] = partial(_of_cloud, this, after)
     if after.spend.level is Level.ALERT:
-        facts[_CAP_KEY] = partial(_of_cap, this, after)
+        facts[_CAP_KEY] = partial(_of_cap, this, after, flow)
     if after.shed:
         facts[_SHED_KEY] = partial(_of_shedding, this, shedding)
     return facts
@@ -108,16 +121,28 @@ def _action(this: Round, after: Remembered, alarmed: frozenset[str], name: str, 
     """Return what is done about a signal in alert."""
     action = this.rules.thresholds[name].action
     if action is Action.INVESTIGATE:
-        return "a report of what is slow is written"
+        return _reported(this, f"{name}@{scope}")
     if action is Action.SCALE_UP:
-        return "the pools at home grow, and another cloud worker is asked for"
+        asked = wish(this, after.scale) is not None and not after.scale.lowered
+        return "the pools at home grow" + (", and another cloud worker is asked for" if asked else "")
     living = {server for server, view in after.servers.items() if view.standing is not Standing.DOWN}
     if name == servers.ERRORS and servers.fails_everywhere(alarmed, living):
         return "nothing is moved: every server that lives fails, so a release or an input is at fault, and no server"
+    if scope not in living:
+        return f"nothing: nothing is heard of {scope}"
     held = after.hold.get(scope, ())
     if held:
         return f"{scope} takes nothing new of {', '.join(held)}"
     return f"{scope} goes on: nobody else has room for all of its work"
+
+
+def _reported(this: Round, key: str) -> str:
+    """Return what is done about something slow: a report is asked for when its alert opens, unless one was lately."""
+    asked_s = this.before.reported.get(key)
+    lately = asked_s is not None and this.now_s - asked_s < this.rules.investigate_again_s
+    if key in this.before.alerts or lately:
+        return "a report of what is slow was asked for"
+    return "a report of what is slow is written"
 
 
 def _of_server(this: Round, name: str) -> _Facts:
@@ -128,26 +153,46 @@ def _of_server(this: Round, name: str) -> _Facts:
 
 def _of_cloud(this: Round, after: Remembered) -> _Facts:
     breaker = after.breaker
+    action = ("one job at a time tries it, and all others stay at home" if breaker.state is BreakerState.HALF_OPEN
+              else "jobs stay at home, and those not begun in the cloud come home")
     return _Facts(float(max(breaker.failures, breaker.unreached, breaker.faults)), float(this.rules.breaker_failures),
-                  "jobs stay at home, and those not begun in the cloud come home",
-                  f"{cause(breaker)}; the cloud is tried again in {words.number(max(0.0, breaker.until_s - this.now_s))} s")
+                  action, f"{cause(breaker)}; the cloud is tried again in "
+                          f"{words.number(max(0.0, breaker.until_s - this.now_s))} s")
 
 
-def _of_cap(this: Round, after: Remembered) -> _Facts:
-    cloud, rules = this.cloud, this.rules
-    used = "" if cloud is None else (f"{cloud.jobs_minute} jobs in the last minute, of {rules.cloud_jobs_per_minute}, and "
-                                     f"{cloud.money_hour:.2f} spent in the last hour, of {rules.cloud_money_per_hour:.2f}")
-    return _Facts(after.spend.value, SPEND.alert,
-                  "new jobs are refused while there is an excess" if rules.at_cap.value == "shed" else "the excess waits",
-                  f"a cap holds back what would leave for the cloud: {used}")
+def _of_cap(this: Round, after: Remembered, flow: Flow) -> _Facts:
+    refused = this.rules.at_cap is AtCap.SHED
+    action = ("nothing is held back at the moment" if flow.send >= flow.wanted
+              else "new jobs are refused while there is an excess" if refused else "the excess waits")
+    used = "" if this.cloud is None else _used(this, this.cloud, flow)
+    return _Facts(after.spend.value, SPEND.alert, action,
+                  f"{words.number(after.spend.value)} % of the caps is used: {used}")
+
+
+def _used(this: Round, cloud: CloudSignals, flow: Flow) -> str:
+    """Return which cap holds jobs back, and what it has let go, this round's included."""
+    cap, rules = abroad.tighter(cloud), this.rules
+    if cap == abroad.JOBS:
+        used = f"{cloud.jobs_minute} jobs in the last minute"
+        more, most = f"{flow.send}", f"{rules.cloud_jobs_per_minute}"
+    else:
+        used = f"{_money(cloud.money_hour)} spent or reserved in the last hour"
+        more = f"up to {_money(flow.send * cloud.job_cost)}"
+        most = f"{_money(rules.cloud_money_per_hour)}, where a job costs up to {_money(cloud.job_cost)}"
+    sent = f", and {more} in this round" if flow.send else ""
+    return f"the cap on {cap} holds back what would leave for the cloud, with {used}{sent}, of {most}"
+
+
+def _money(value: float) -> str:
+    return words.number(value, digits=4)
 
 
 def _of_shedding(this: Round, shedding: Shedding) -> _Facts:
-    return _Facts(shedding.wait_s, bound_s(this, max(1, shedding.level)), "new jobs are refused, lane by lane",
-                  why(this, shedding))
+    return _Facts(shedding.wait_s, bound_s(this, max(1, shedding.level)),
+                  f"new jobs are refused: {', '.join(LANES[shedding.level])}", why(this, shedding))
 
 
-def _ending(this: Round, after: Remembered, key: str) -> str:
+def _ending(this: Round, after: Remembered, key: str, shedding: Shedding) -> str:
     """Return how it ended, as a sentence."""
     name, _, scope = key.partition("@")
     gauge, threshold = after.gauges.get(key), this.rules.thresholds.get(name)
@@ -161,5 +206,5 @@ def _ending(this: Round, after: Remembered, key: str) -> str:
     if name == CAP:
         return f"less than {words.number(SPEND.normal)} % of the caps is used"
     if name == SHEDDING:
-        return "all lanes are taken again"
-    return f"{name} of {words.place(scope)} is not watched any more"
+        return f"{why(this, shedding)}; all lanes are taken again" if shedding.idle else "all lanes are taken again"
+    return f"{words.of(name, scope)} is not watched any more"

@@ -41,16 +41,17 @@ def _servers(this: Round, after: Remembered) -> list[_Line]:
         before = this.before.servers.get(name)
         standing = Standing.OPEN if before is None else before.standing
         if view.standing is not standing:
-            lines.append(("server", name, standing.value, view.standing.value, _standing(this, view)))
+            lines.append(("server", name, standing.value, view.standing.value, _standing(this, standing, view)))
     return lines
 
 
-def _standing(this: Round, view: ServerView) -> str:
+def _standing(this: Round, before: Standing, view: ServerView) -> str:
     if view.standing is Standing.DOWN:
         return f"nothing has been heard of it for {words.number(this.rules.down_after_s)} s"
+    again = "it is heard of again; " if before is Standing.DOWN else ""
     if view.standing is Standing.SATURATED:
-        return f"in alert: {', '.join(view.why)}"
-    return "no signal of it that counts is in alert"
+        return f"{again}in alert: {', '.join(view.why)}"
+    return f"{again}no signal of it that counts is in alert"
 
 
 def _holds(this: Round, after: Remembered) -> list[_Line]:
@@ -112,10 +113,10 @@ def _moves(this: Round, after: Remembered, flow: Flow) -> list[_Line]:
 
 def _move(what: str, before: Move | None, now: Move | None, jobs: int, this: Round) -> list[_Line]:
     if before is None and now is not None:
-        return [(what, "cloud", "none", "some", f"{jobs} at first; {_waiting(this)}")]
+        return [(what, "cloud", "none", "some", f"up to {jobs} at first; {_waiting(this)}")]
     if before is not None and now is None:
-        return [(what, "cloud", "some", "none", f"{before.jobs} in {before.last_s - before.since_s:.0f} s, then none for "
-                                                f"{words.number(this.rules.calm_s)} s")]
+        return [(what, "cloud", "some", "none", f"up to {before.jobs} in {before.last_s - before.since_s:.0f} s, "
+                                                f"then none for {words.number(this.rules.calm_s)} s")]
     return []
 
 

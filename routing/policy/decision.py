@@ -1,5 +1,6 @@
 """The decision of a round: each part in turn, and what is remembered of it."""
 
+import math
 from typing import Any
 
 import msgspec
@@ -11,7 +12,7 @@ from routing.policy import abroad, hold, words
 from routing.policy.alerts import alerts_after
 from routing.policy.breaker import breaker_after
 from routing.policy.changes import changes_of
-from routing.policy.flow import Flow, flow_after, move_after
+from routing.policy.flow import MOST_A_ROUND, Flow, flow_after, move_after
 from routing.policy.gauges import alarmed, gauges_after
 from routing.policy.readings import readings
 from routing.policy.round import Round, begun
@@ -43,9 +44,10 @@ def decide(signals: Signals, rules: Rules, before: Remembered, now_s: float) -> 
         away_since_s=away_since_s, away_again_s=away_again_s, share=flow.share, share_since_s=flow.share_since_s,
         calm_since_s=flow.calm_since_s,
         spend=spend, shed=shedding.level, shed_since_s=shedding.since_s, eased_s=shedding.eased_s,
-        scale=scale_after(this, alarms, flow, breaker, spend), sending=move_after(this.before.sending, flow.send, this),
+        crowded_s=shedding.crowded_s, scale=scale_after(this, alarms, flow, breaker, spend),
+        sending=move_after(this.before.sending, flow.send, this),
         recalling=move_after(this.before.recalling, flow.recall, this))
-    alerts = alerts_after(this, after, alarms, shedding)
+    alerts = alerts_after(this, after, alarms, flow, shedding)
     after = msgspec.structs.replace(after, alerts=alerts.all, reported=alerts.reported)
     return after, Decision(
         hold=after.hold, send=flow.send, probe=flow.probe, recall=flow.recall, shed=shed(this, shedding),
@@ -62,9 +64,9 @@ def _why(this: Round, flow: Flow, breaker: CloudBreaker, *, pressed: bool) -> di
     detail = {
         "probe": "the cloud had failed; this job is to show whether it works again",
         "failover": f"every server at home is saturated, and {flow.excess} of the jobs that wait cannot begin at once; "
-                    f"{flow.share:.0%} of these leave",
+                    f"{_leaving(this, flow)}",
         "overflow": f"of the jobs that wait, {flow.excess} would wait about {target} s or longer at home; "
-                    f"{flow.share:.0%} of these leave"}[rule]
+                    f"{_leaving(this, flow)}"}[rule]
     values: dict[str, Any] = {"rule": rule, "detail": detail, "target_wait_s": this.rules.target_wait_s,
                               "excess": flow.excess, "share": flow.share, "cloud_room": abroad.room(this),
                               "breaker": breaker.state.value}
@@ -72,6 +74,19 @@ def _why(this: Round, flow: Flow, breaker: CloudBreaker, *, pressed: bool) -> di
         values |= {"waiting": queue.waiting, "running": queue.running, "slots": queue.slots, "pace_s": queue.pace_s,
                    "wait_s": queue.wait_s, "oldest_s": queue.oldest_s}
     return values
+
+
+def _leaving(this: Round, flow: Flow) -> str:
+    """Return how many of the excess leave, and what keeps the others."""
+    leave = f"up to {flow.send} of them leave in this round"
+    if flow.excess is None or flow.send >= flow.excess:
+        return leave
+    if flow.send < flow.wanted and this.cloud is not None:
+        return f"{leave}, as the cap on {abroad.tighter(this.cloud)} allows no more"
+    if flow.send >= math.ceil(flow.share * flow.excess):
+        return f"{leave}, as {flow.share:.0%} of the excess may leave in one round for now"
+    most = flow.send == MOST_A_ROUND
+    return f"{leave}, as " + ("no more may leave in one round" if most else "the cloud has room for no more")
 
 
 def _reason(this: Round, views: dict[str, ServerView], flow: Flow, breaker: CloudBreaker) -> str:
@@ -83,8 +98,9 @@ def _reason(this: Round, views: dict[str, ServerView], flow: Flow, breaker: Clou
     if queue is None:
         parts.append("the queue is not known")
     else:
-        wait = "not known" if queue.wait_s is None else f"{queue.wait_s:.1f} s"
-        parts.append(f"{queue.waiting} waiting, wait {wait} of {words.number(this.rules.target_wait_s)} s")
+        target = words.number(this.rules.target_wait_s)
+        wait = "not known" if queue.wait_s is None else f"{queue.wait_s:.1f} s of {target} s"
+        parts.append(f"{queue.waiting} waiting, wait {wait}")
     parts.append(_movement(this, flow, breaker))
     return "; ".join(parts)
 
@@ -99,7 +115,9 @@ def _movement(this: Round, flow: Flow, breaker: CloudBreaker) -> str:
     if this.cloud is None:
         return f"an excess of {flow.excess} waits, as there is no cloud"
     if flow.wanted:
-        return f"an excess of {flow.excess} waits, as a cap of the cloud is reached"
+        return f"an excess of {flow.excess} waits, as the cap on {abroad.tighter(this.cloud)} is reached"
     if not abroad.takes(this, breaker):
-        return f"an excess of {flow.excess} waits, as the cloud cannot be used now"
+        return f"an excess of {flow.excess} waits, as {abroad.lack(this, breaker)}"
+    if not flow.share:
+        return f"an excess of {flow.excess} waits, as the next step of what may leave is not due yet"
     return f"an excess of {flow.excess} waits, as the cloud has no room"

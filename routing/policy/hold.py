@@ -7,7 +7,7 @@ no wish: nobody hears it, and if it works all the same, all the better.
 A server that is only busy is not relieved while new jobs are refused: it is slow, and slow is better than refused.
 
 Leaving all model jobs to the cloud stops home's own work, so there must be enough, home must not be at ease again already,
-and the cloud must carry what home carries. It is given up as soon as jobs wait too long while the cloud has no room; or
+and the cloud must carry what home carries. It is given up as soon as more waits than the cloud has room for; or
 where home, without the model's work, is as busy as with it for long, as something else makes it so, such as a cloud worker
 on the same CPUs. Then it is not tried again for a while.
 """
@@ -109,12 +109,13 @@ def _useless(this: Round, since_s: float) -> bool:
 
 
 def _helps(this: Round, breaker: CloudBreaker) -> bool:
-    """Return whether the cloud goes on taking what comes."""
+    """Return whether the cloud goes on taking what comes: no more waits than it has room for, and the caps allow."""
     queue, cloud = this.queue, this.cloud
-    if cloud is None or not abroad.takes(this, breaker) or abroad.affordable(cloud) == 0:
+    most = None if cloud is None else abroad.affordable(cloud)
+    if not abroad.takes(this, breaker) or most == 0:
         return False
-    waits = queue is not None and queue.waiting > 0 and queue.oldest_s > this.rules.target_wait_s
-    return not waits or abroad.room(this) > 0
+    room = abroad.room(this) if most is None else min(abroad.room(this), most)
+    return queue is None or queue.waiting <= room
 
 
 def _carries(this: Round, breaker: CloudBreaker) -> bool:

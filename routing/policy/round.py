@@ -63,8 +63,8 @@ def _resumed(before: Remembered, now_s: float) -> Remembered:
                  for name, view in before.servers.items()},
         scale=msgspec.structs.replace(before.scale, since_s=min(before.scale.since_s, now_s), needless_s=None),
         share_since_s=min(before.share_since_s, now_s), calm_since_s=None,
-        shed_since_s=min(before.shed_since_s, now_s), eased_s=None, away_again_s=min(before.away_again_s, now_s),
-        away_since_s=_capped(before.away_since_s, now_s),
+        shed_since_s=min(before.shed_since_s, now_s), eased_s=None, crowded_s=None,
+        away_again_s=min(before.away_again_s, now_s), away_since_s=_capped(before.away_since_s, now_s),
         reported={key: min(asked_s, now_s) for key, asked_s in before.reported.items()}, sending=None, recalling=None)
 
 

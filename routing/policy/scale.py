@@ -1,9 +1,9 @@
 """How much more there should be: pools at home at their largest, and more workers in the cloud.
 
 Home's pools are grown as long as a signal whose action is scale-up is in alert. Cloud workers are asked for one at a time,
-for the same reason, or because a full share of the excess leaves and there is no room for it; not while a cap, the breaker
-or an unreachable MNS would leave them idle. One less is asked for when it has been needless for `scale_down_s`, down to as
-many as there were before the first was asked for, which may be none.
+while such a signal stays at its alert level, or because a full share of the excess leaves and there is no room for it; not
+while a cap, the breaker or an unreachable MNS would leave them idle. One less is asked for when it has been needless for
+`scale_down_s`, down to as many as there were before the first was asked for, which may be none.
 
 Those who start cloud workers by hand keep them: where more live than are asked for, fewer are asked for only as long as a
 step down is not done, and once one would be needless, nothing is asked for any more.
@@ -12,10 +12,11 @@ step down is not done, and once one would be needless, nothing is asked for any 
 import msgspec
 
 from app.routing_records import BreakerState, CloudBreaker, Gauge, Level, Scale
-from app.routing_rules import Action
+from app.routing_rules import Action, Threshold
 from app.signals import CloudSignals
 from routing.policy import abroad
 from routing.policy.flow import SHARES, Flow
+from routing.policy.readings import readings
 from routing.policy.round import Round, passed
 
 
@@ -25,7 +26,7 @@ def scale_after(this: Round, alarmed: frozenset[str], flow: Flow, breaker: Cloud
     grown = _crowded(this, alarmed)
     if cloud is None:
         return Scale(grown=grown, since_s=before.since_s)
-    more = _useful(this, breaker, spend) and (grown or _crammed(this, flow, breaker))
+    more = _useful(this, breaker, spend) and ((grown and _pressing(this, alarmed)) or _crammed(this, flow, breaker))
     after = _fitted(this, before, cloud)
     if more:
         after = _raised(this, after, cloud)
@@ -82,8 +83,18 @@ def _lowered(this: Round, scale: Scale, cloud: CloudSignals) -> Scale:
 
 def _crowded(this: Round, alarmed: frozenset[str]) -> bool:
     """Return whether a signal whose action is scale-up is in alert."""
-    thresholds = this.rules.thresholds
-    return any(thresholds[key.partition("@")[0]].action is Action.SCALE_UP for key in alarmed)
+    return any(_threshold(this, key).action is Action.SCALE_UP for key in alarmed)
+
+
+def _pressing(this: Round, alarmed: frozenset[str]) -> bool:
+    """Return whether such a signal is at its alert level now: an alert lasts on for a while when the crowd has gone."""
+    values = readings(this.signals)
+    return any(_threshold(this, key).action is Action.SCALE_UP and (values.get(key) or 0.0) >= _threshold(this, key).alert
+               for key in alarmed)
+
+
+def _threshold(this: Round, key: str) -> Threshold:
+    return this.rules.thresholds[key.partition("@")[0]]
 
 
 def _crammed(this: Round, flow: Flow, breaker: CloudBreaker) -> bool:

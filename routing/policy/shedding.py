@@ -3,6 +3,9 @@
 By the wait that a job would have which comes last now: above `shed_wait_s` batch is refused, above twice it standard too,
 above four times it all. A lane is taken again when the wait has been below half of its bound for `calm_s`; at most one step
 in `step_s`. Where the rules say so, an excess that a cap keeps here goes up the same steps.
+
+The wait is an estimate, and right after a burst a wrong one, so the first step up waits until it has been over the bound
+for `calm_s`. Once nothing waits, there is nothing to estimate: all lanes are taken again at once.
 """
 
 import math
@@ -34,6 +37,8 @@ class Shedding(msgspec.Struct, frozen=True, kw_only=True):
     eased_s: float | None
     wait_s: float | None  # None: not known
     capped: bool  # an excess is kept here by a cap, for which jobs are refused
+    crowded_s: float | None  # since when the wait has been over the first bound
+    idle: bool  # nothing waits, neither at home nor in the cloud
 
 
 def bound_s(this: Round, level: int) -> float:
@@ -46,16 +51,20 @@ def shedding_after(this: Round, flow: Flow, spend: Gauge) -> Shedding:
     level, since_s = this.before.shed, this.before.shed_since_s
     wait_s = _worst_wait_s(this, flow, spend)
     capped = this.rules.at_cap is AtCap.SHED and spend.level is Level.ALERT and bool(flow.excess)
+    idle, crowded_s = _idle(this), _crowded_s(this, wait_s)
     eased_s = None
-    if level and not capped and wait_s is not None and wait_s < bound_s(this, level) / 2:
+    if idle:
+        level = 0
+    elif level and not capped and wait_s is not None and wait_s < bound_s(this, level) / 2:
         eased_s = this.now_s if this.before.eased_s is None else this.before.eased_s
-    if passed(since_s, this.now_s, this.rules.step_s):
-        if level < len(LANES) - 1 and (capped or (wait_s is not None and wait_s > bound_s(this, level + 1))):
+    if not idle and passed(since_s, this.now_s, this.rules.step_s):
+        over = wait_s is not None and wait_s > bound_s(this, level + 1) and (level > 0 or _lasts(this, crowded_s))
+        if level < len(LANES) - 1 and (capped or over):
             level += 1
         elif eased_s is not None and this.now_s - eased_s >= this.rules.calm_s:
             level, eased_s = level - 1, None
     return Shedding(level=level, since_s=since_s if level == this.before.shed else this.now_s, eased_s=eased_s,
-                    wait_s=wait_s, capped=capped)
+                    wait_s=wait_s, capped=capped, crowded_s=crowded_s, idle=idle)
 
 
 def shed(this: Round, shedding: Shedding) -> Shed:
@@ -69,12 +78,31 @@ def shed(this: Round, shedding: Shedding) -> Shed:
 
 def why(this: Round, shedding: Shedding) -> str:
     """Return why it is so, as a sentence."""
+    if shedding.idle:
+        return "nothing waits any more"
     if shedding.capped:
         return "the cloud's cap is reached, and more waits than home can do in time"
     if shedding.wait_s is None:
         return "the wait is not known, so what was decided stays"
     bound = bound_s(this, max(1, shedding.level))
     return f"a job that comes last now waits {shedding.wait_s:.0f} s; jobs are refused above {bound:.0f} s"
+
+
+def _idle(this: Round) -> bool:
+    """Return whether it is known that nothing waits."""
+    queues, cloud = this.signals.queues, this.cloud
+    return bool(queues) and not any(queue.waiting for queue in queues.values()) and (cloud is None or cloud.sent <= 0)
+
+
+def _crowded_s(this: Round, wait_s: float | None) -> float | None:
+    if wait_s is None or wait_s <= bound_s(this, 1) or _idle(this):
+        return None
+    return this.now_s if this.before.crowded_s is None else this.before.crowded_s
+
+
+def _lasts(this: Round, crowded_s: float | None) -> bool:
+    """Return whether the wait has been over the first bound for long enough to be believed."""
+    return crowded_s is not None and this.now_s - crowded_s >= this.rules.calm_s
 
 
 def _worst_wait_s(this: Round, flow: Flow, spend: Gauge) -> float | None:

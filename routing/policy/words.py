@@ -1,5 +1,7 @@
 """Signals in sentences, for alerts and the history."""
 
+import math
+
 from app.routing_records import Gauge, Level
 from app.routing_rules import Threshold
 
@@ -7,14 +9,19 @@ _NAMES = {"cpu_percent": ("CPU", " %"), "memory_percent": ("memory", " %"), "res
           "error_percent": ("error rate", " %"), "concurrent_users": ("concurrent users", "")}
 
 
-def number(value: float | None) -> str:
-    """Return a value as people write it."""
-    return "unknown" if value is None else f"{value:.1f}".removesuffix(".0")
+def number(value: float | None, *, digits: int = 3) -> str:
+    """Return a value as people write it: to a tenth, and a small one with so many digits that count."""
+    if value is None:
+        return "unknown"
+    if value == 0 or not math.isfinite(value):
+        return f"{value:g}"
+    places = max(1, digits - 1 - math.floor(math.log10(abs(value))))
+    return f"{value:.{places}f}".rstrip("0").removesuffix(".")
 
 
-def place(scope: str) -> str:
-    """Return "server-1" for a server, and "the whole" for all."""
-    return "the whole" if scope == "all" else scope
+def of(label: str, scope: str) -> str:
+    """Return "CPU of server-1" for a server, and the label alone for the whole."""
+    return label if scope == "all" else f"{label} of {scope}"
 
 
 def standing(name: str, scope: str, gauge: Gauge, threshold: Threshold) -> str:
@@ -26,4 +33,5 @@ def standing(name: str, scope: str, gauge: Gauge, threshold: Threshold) -> str:
         against = f"above {number(threshold.normal)}{unit} for {number(threshold.for_s)} s"
     else:
         against = f"at or below {number(threshold.normal)}{unit} for {number(threshold.hold_s)} s"
-    return f"{label} of {place(scope)} is {number(gauge.value)}{unit}, {against}"
+    is_ = "are" if name == "concurrent_users" else "is"
+    return f"{of(label, scope)} {is_} {number(gauge.value)}{unit}, {against}"

@@ -1,7 +1,7 @@
 // The sections of the console, each made of what the server said. All text becomes text nodes.
 
 import { bar } from "./console-bars.js";
-import { UNKNOWN, counted, duration, moment, nameOf, number, placeOf, unit } from "./console-words.js";
+import { UNKNOWN, counted, duration, moment, nameOf, number, placeOf, sum, unit } from "./console-words.js";
 import { el } from "./chat-dom.js";
 
 const words = (className, ...text) => el("p", { className }, ...text);
@@ -27,15 +27,14 @@ function level(name, text = name) {
   return el("strong", { className: `level ${name ?? "none"}` }, text ?? UNKNOWN);
 }
 
-export function alerts({ alerts: open, leader }) {
-  const lead = leader?.acting === false ? "What would be done, if it were acting" : "What is done";
+export function alerts({ alerts: open }) {
   if (!open.length) return nothing("None is open.");
   return el("ul", { className: "alerts" }, ...open.map((alert) => el("li", {},
     el("p", {}, level("alert"), ` ${nameOf(alert.name)}, ${placeOf(alert.scope)}`,
       alert.threshold === null ? "" : `: ${amount(alert.value, alert.name)} against ${amount(alert.threshold, alert.name)}`,
       `, since ${moment(alert.opened_at)}`),
     words("detail", alert.detail),
-    words("detail", `${lead}: ${alert.action}. `,
+    words("detail", `What is done: ${alert.action}. `,
       alert.investigation ? el("a", { href: reportAddress(alert.investigation) }, "Read the report") : null))));
 }
 
@@ -99,25 +98,26 @@ export function queues({ queues: books, routing }) {
 /** What leaves for the cloud, and what that costs; what is refused, and how far home has grown. */
 export function flow({ routing, counts }) {
   const { flow: leaves, breaker, spend, shed, scale } = routing;
+  const acting = routing.leader?.acting ?? false;
   if (!leaves) return nothing("Not known while nobody leads.");
   return [
-    words("reason", leaves.reason),
+    words("reason", acting ? "" : "Would, if it were acting: ", leaves.reason),
     breaker ? null : nothing("There is no cloud."),
-    el("dl", {}, ...(breaker ? [...away(leaves, counts), ...fact("Breaker", level(BREAKER[breaker.state], breaker.state),
+    el("dl", {}, ...(breaker ? [...away(leaves, counts, acting), ...fact("Breaker", level(BREAKER[breaker.state], breaker.state),
       lasting(breaker.for_s), breaker.tried_in_s === null ? "" : `, tried again in ${duration(breaker.tried_in_s)}`)] : []),
-      ...(spend ? [...cap("Spent this hour", spend.money_hour, spend.money_cap),
+      ...(spend ? [...cap("Spent this hour", spend.money_hour, spend.money_cap, sum),
         ...cap("Sent this minute", spend.jobs_minute, spend.jobs_cap)] : []),
       ...(shed ? fact("Refused lanes", shed.lanes.length ? level("alert", shed.lanes.join(", ")) : "none",
         shed.lanes.length ? ` ${shed.why}` : "") : []),
-      ...(scale ? fact("Pools at home", scale.grown ? "at their largest" : "as they started") : []),
-      ...(scale && scale.cloud_workers !== null ? fact("Cloud workers wanted", String(scale.cloud_workers)) : []))];
+      ...(scale ? fact(acting ? "Pools at home" : "Pools at home would be", scale.grown ? "at their largest" : "as they started") : []),
+      ...(scale && scale.cloud_workers !== null ? fact(acting ? "Cloud workers wanted" : "Cloud workers that would be wanted", String(scale.cloud_workers)) : []))];
 }
 
-function away(leaves, counts) {
+function away(leaves, counts, acting) {
   return [
-    ...fact("Share of the excess that leaves",
+    ...fact(`Share of the excess that ${acting ? "leaves" : "would leave"}`,
       leaves.away ? level("warning", "all jobs of the model") : `${number(100 * leaves.share)}%`),
-    ...fact("In this round", `${counted(leaves.sending, "job")} sent, ${leaves.recalling} recalled`),
+    ...fact("In this round", `${counted(leaves.sending, "job")} ${acting ? "" : "would be "}sent, ${leaves.recalling} recalled`),
     ...fact("Sent, not begun", number(leaves.sent)),
     ...fact("Running in the cloud", number(leaves.running)),
     ...fact("Came home", number(counts.came_home ?? 0)),
@@ -128,12 +128,12 @@ function away(leaves, counts) {
 
 const BREAKER = { closed: "normal", "half-open": "warning", open: "alert" };
 
-function cap(name, value, most) {
+function cap(name, value, most, write = number) {
   const full = value !== null && most > 0 && value >= most;
   const near = value !== null && most > 0 && value >= 0.8 * most;
-  return fact(name, el("span", {}, `${number(value)} of ${number(most)} `),
+  return fact(name, el("span", {}, `${write(value)} of ${write(most)} `),
     bar(value, { most, level: full ? "alert" : near ? "warning" : "normal",
-      says: `${number(value)} of ${number(most)}` }));
+      says: `${write(value)} of ${write(most)}` }));
 }
 
 const fact = (name, ...values) => [el("dt", {}, name), el("dd", {}, ...values)];

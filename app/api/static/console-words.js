@@ -11,6 +11,12 @@ export function number(value) {
   return value.toLocaleString("en", { ...digits, useGrouping: false });
 }
 
+/** Write an amount of money, in full below 100: of small ones each digit counts. */
+export function sum(value) {
+  if (value === null || value === undefined || Math.abs(value) >= 100) return number(value);
+  return value.toLocaleString("en", { maximumSignificantDigits: 4, useGrouping: false });
+}
+
 export function duration(seconds) {
   if (seconds === null || seconds === undefined) return UNKNOWN;
   if (seconds < 10) return `${seconds.toFixed(1)} s`;
@@ -29,7 +35,8 @@ export function moment(at) {
 
 export const counted = (count, noun) => `${count ?? UNKNOWN} ${noun}${count === 1 ? "" : "s"}`;
 
-const UNITS = { cpu_percent: "%", memory_percent: "%", error_percent: "%", response_s: " s", concurrent_users: "" };
+const UNITS = { cpu_percent: "%", memory_percent: "%", error_percent: "%", response_s: " s", concurrent_users: "",
+  "spend-cap": "%" };
 const NAMES = { cpu_percent: "CPU", memory_percent: "Memory", error_percent: "Errors", response_s: "Response time",
   concurrent_users: "Concurrent users" };
 
