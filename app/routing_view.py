@@ -13,7 +13,7 @@ from app.job import timestamp
 from app.routing_board import Mode, RoutingBoard
 from app.routing_records import Alert, BreakerState, Change, Gauge, Level, Remembered, Shadow, Shed, Shown, Standing
 from app.routing_rules import SIGNALS, Rules, Threshold
-from app.signals import ServerSignals
+from app.signals import ServerSignals, Times
 
 #: The one that is of the whole, and not of each server.
 _OF_ALL, _ALL = SIGNALS[-1], "all"
@@ -34,7 +34,8 @@ class SignalView(msgspec.Struct, frozen=True, kw_only=True):
 
 class ServerStanding(msgspec.Struct, frozen=True, kw_only=True):
     """Whether a server takes new work, since when, and which signals keep it from that; the services of which it takes
-    nothing new; how busy the CPUs behind each processor are. Null: not known."""
+    nothing new; how busy the CPUs behind each processor are; how long its gateway took in the last minute, for calls that
+    wait for no job, and until the first word of answers that do. Null: not known."""
 
     server: str
     standing: Standing | None
@@ -44,6 +45,8 @@ class ServerStanding(msgspec.Struct, frozen=True, kw_only=True):
     cpu_percent: float | None
     memory_percent: float | None
     processors: dict[str, float]
+    calls: Times | None
+    answers: Times | None
 
 
 class QueueView(msgspec.Struct, frozen=True, kw_only=True):
@@ -248,7 +251,8 @@ def _standing(name: str, shown: Shown, now_s: float) -> ServerStanding:
     return ServerStanding(
         server=name, standing=view.standing if view else None, for_s=_ago(view.since_s, now_s) if view else None,
         why=list(view.why) if view else [], held=list(told.held), cpu_percent=told.cpu_percent,
-        memory_percent=told.memory_percent, processors=told.processors)
+        memory_percent=told.memory_percent, processors=told.processors, calls=told.calls,
+        answers=told.answers)
 
 
 def _flow(shown: Shown) -> FlowView:

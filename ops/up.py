@@ -233,7 +233,7 @@ def summary(report: dict[str, Any]) -> str:
     """Return the addresses, for people."""
     gateways = ", ".join(f"{name} {address}" for name, address in report["gateways"].items())
     return (f"  entry     {report['entry']}   (a page to chat on; /docs shows the calls; /v1 for OpenAI's clients)\n"
-            f"  console   {report['entry']}/console   (for operators: `users create NAME --role operator` makes one)\n"
+            f"  console   {report['entry']}/console   (for operators, as the account below)\n"
             f"  gateways  {gateways}\n"
             f"  flower    {report['flower']}   (login: the account below)\n"
             f"  redis     {report['redis']}\n" + _mns_line(report["mns"]) +
