@@ -70,6 +70,8 @@ def test_the_status_tells_the_round_as_the_command_does(operator: Gateway, clien
     assert {each["server"]: (each["standing"], each["why"]) for each in routing["servers"]} == {
         "server-1": ("saturated", ["cpu_percent"]), "server-2": ("open", [])}
     assert routing["servers"][0]["processors"] == {"P1": 12.0, "P2": 99.0}
+    assert routing["servers"][0]["calls"] == {"count": 240, "mean_s": 0.4, "p50_s": 0.3, "p95_s": 1.25}
+    assert routing["servers"][1]["calls"] is None
     assert (routing["flow"]["share"], routing["flow"]["sent"], routing["flow"]["reason"][:3]) == (0.5, 24, "167")
     assert routing["spend"] == {"money_hour": 3.275, "money_cap": 100.0, "jobs_minute": 48, "jobs_cap": 600}
     assert (routing["breaker"]["state"], routing["shed"]["lanes"]) == ("closed", ["batch"])
