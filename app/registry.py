@@ -40,12 +40,21 @@ class Registry:
     def set_windows(self, workers: list[WorkerEntry]) -> None:
         """Tell the ledger how many slots each service has, in workers that take what is new, and so how short its Celery
         queue may be: twice that. Where none does, it stays as it was."""
-        for service in Service:
-            slots = sum(worker.slots for worker in workers
-                        if service in worker.services and service not in worker.held)
+        for service, slots in _slots(workers).items():
             if slots:
                 self._client.hset("slots", service.value, slots)
                 self._client.hset("windows", service.value, 2 * slots)
+
+    def windows_are_set(self, workers: list[WorkerEntry]) -> bool:
+        """Tell whether the ledger counts the slots of all these workers: the leader of recovery sees to that within 2 s."""
+        known = {service.decode(): int(slots) for service, slots in self._client.hgetall("slots").items()}
+        return all(known.get(service.value) == slots for service, slots in _slots(workers).items() if slots)
+
+
+def _slots(workers: list[WorkerEntry]) -> dict[Service, int]:
+    """Count the slots of each service, in workers that take what is new."""
+    return {service: sum(worker.slots for worker in workers if service in worker.services and service not in worker.held)
+            for service in Service}
 
 
 def _entry(name: str, record: dict[bytes, bytes]) -> WorkerEntry | None:

@@ -22,6 +22,7 @@ from ops.waiting import wait_until
 _GATEWAY_S = 60.0
 _WORKERS_S = 300.0  # loading a model on a slow disk takes its time
 _FLOWER_S = 60.0
+_WINDOWS_S = 60.0
 _MNS_S = 60.0  # it reads what an earlier run left
 
 
@@ -47,13 +48,21 @@ class Refusals:
 
 
 def wait_for_servers(settings: Settings, plan: Topology, check: Callable[[], None]) -> None:
-    """Wait until every gateway can accept jobs and every worker has said that it lives. `check` may raise meanwhile."""
+    """Wait until every gateway can accept jobs, every worker has said that it lives, and the ledger counts its slots: until
+    then queues are short and no wait can be told. `check` may raise meanwhile."""
     for server in plan.servers:
         wait_until(partial(_ready, f"http://{server.gateway}/readyz", check), timeout_s=_GATEWAY_S, every_s=0.2,
                    what=f"the gateway of {server.name}; see {run_folder(settings, server) / 'gateway.log'}")
     registry = Registry(open_redis(settings))
     for server in plan.servers:
         _wait_for_workers(settings, server, registry, check)
+
+    def counted() -> bool:
+        check()
+        return registry.windows_are_set(registry.workers())
+
+    wait_until(counted, timeout_s=_WINDOWS_S, every_s=0.1,
+               what="the workers' slots to be counted; see the logs of the queue workers")
 
 
 def _wait_for_workers(settings: Settings, server: Server, registry: Registry, check: Callable[[], None]) -> None:

@@ -146,6 +146,7 @@ def test_a_broken_stream_goes_on_where_it_was_and_a_lost_attempt_is_void(visit: 
         marks.append(route.request.headers.get("last-event-id"))
         parts.pop(0)(route) if parts else route.fallback()
 
+    page.evaluate("() => { window.requestAnimationFrame = () => 1; }")  # a browser too busy to paint
     page.route("**/events", play)
     say(page, "the real answer [stall 1s] ends")
     expect(answers.locator(".text")).to_have_text("the real answer ends")

@@ -60,7 +60,7 @@ export class Answer {
       case "started": return this.#tell("Starting");
       case "restarted": return this.#restart();
       case "token": return this.#add(data);
-      case "broken": return this.#tell("The connection broke; connecting again");
+      case "broken": return this.#break();
       default: return this.end(data);
     }
   }
@@ -130,6 +130,11 @@ export class Answer {
     this.#tell("Starting");
     this.#failure.className = "remark";
     this.#note("Begun anew on another worker.");  // until it ends: the first token takes the state away
+  }
+
+  #break() {
+    if (this.#painting) this.#paint();  // what has come is all there is to read for a while
+    this.#tell("The connection broke; connecting again");
   }
 
   #paint() {
