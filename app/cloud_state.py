@@ -1,6 +1,6 @@
 """How the cloud stands, for operators and for metrics: whether its queues are reached, what is out there, and who works."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,8 +25,8 @@ class Cloud:
 
     @property
     def reachable(self) -> bool | None:
-        """Whether all threads at home reach the queues; None where none has said so."""
-        return all(link.reachable for link in self.links) if self.links else None
+        """Whether a queue worker at home reaches the queues, which is enough; None where none has said so."""
+        return any(reaching(self.links).values()) if self.links else None
 
     def public(self) -> Mapping[str, Any]:
         """Return it as `/v1/status` has it."""
@@ -38,6 +38,15 @@ class Cloud:
             "workers": [{"name": worker.name, "processors": worker.processor.split(",") if worker.processor else [],
                          "slots": worker.slots, "busy": worker.busy, "engine": worker.engine, "stopping": worker.stopping,
                          "heard_s": worker.heard_s, "figures": worker.figures} for worker in self.workers]}
+
+
+def reaching(links: Iterable[CloudLink]) -> dict[str, bool]:
+    """Return for each queue worker whether all of its threads reach the queues."""
+    stand: dict[str, bool] = {}
+    for link in links:
+        worker = link.who.partition(" ")[0]
+        stand[worker] = stand.get(worker, True) and link.reachable
+    return stand
 
 
 def read(client: redis.Redis, settings: Settings, queues: Mapping[Service, Queue]) -> Cloud | None:

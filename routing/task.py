@@ -20,6 +20,7 @@ import redis
 from kombu.exceptions import KombuError
 
 from app import logs
+from app.cloud_registry import CloudRegistry
 from app.errors import StoreUnavailable
 from app.investigations import Investigations
 from app.ledger import CloudLedger, Ledger
@@ -38,6 +39,7 @@ from routing.acting_scale import Scaling
 from routing.acting_words import Tell, Words
 from routing.committing import Committing
 from routing.gathering import Gathering
+from routing.precedence import Precedence
 from routing.unacted import unacted
 
 if TYPE_CHECKING:
@@ -69,6 +71,7 @@ class Routing:
         self._reports = Reports(Investigations(client))
         self._scaling = Scaling(settings, clock=clock)
         self.sending = _sending(client, settings, clock)
+        self._precedence = Precedence(CloudRegistry(client), who) if self.sending else None
         self._epoch = 0
         self._led_s = 0.0  # when the lead was taken or kept last
         self._rounds = Rounds(self.round, every_s=_ROUND_S, name="routing", who=who, ending=self.resign)
@@ -127,17 +130,28 @@ class Routing:
     # -- who leads
 
     def _leads(self) -> bool:
-        """Take or keep the lead."""
+        """Take or keep the lead, or leave it to one that reaches MNS."""
+        if self._precedence and self._precedence.leaves_it():
+            self._leave()
+            return False
         self._led_s = self._clock()
         epoch = self._ledger.lead("routing", self._name, _LEAD_S)
         if not epoch:
             self._lose()
+            if self._precedence:
+                self._precedence.another_leads()
         elif epoch != self._epoch:
             logs.event("routing_leads", who=self._who, epoch=epoch)
             self._epoch = epoch
             self._words.forget()
             self._reports.forget()
         return bool(epoch)
+
+    def _leave(self) -> None:
+        if self._epoch:
+            logs.event("routing_lead_left", who=self._who, epoch=self._epoch, why="another reaches MNS")
+            self._lose()
+            self.resign()
 
     def _lose(self) -> None:
         if self._epoch:

@@ -184,10 +184,16 @@ def test_a_word_that_cannot_be_heeded_is_refused_and_the_worker_lives(leader: Le
     leader.say()
     assert "hold must be a list of services" in leader.say("gpu")["error"]
     assert "colour is not an argument" in leader.say(colour="red")["error"]
-    assert f"may have {FIRST} to {MOST}, not 9" in leader.say("model", slots=MOST + 1)["error"]
     assert "another worker leads now" in leader.say("model", epoch=EPOCH - 1)["error"]
 
     assert leader.reports().pid == pid
+
+
+def test_a_leader_with_another_topology_is_heeded_as_far_as_the_pool_may_go(leader: Leader) -> None:
+    assert leader.say("model", slots=MOST + 1) == {"ok": {"held": ["model"], "slots": MOST}}
+    leader.reports(held=("model",), slots=MOST)
+    assert leader.say(slots=0) == {"ok": {"held": [], "slots": FIRST}}
+    leader.reports(slots=FIRST)
 
 
 def at_once(caller: Caller, jobs: list[str], number: int) -> None:

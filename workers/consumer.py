@@ -25,12 +25,12 @@ class ServiceConsumer(Consumer):  # type: ignore[misc]
         self._follow()
 
     def heed(self, word: Word) -> tuple[tuple[Service, ...], int]:
-        """Do what the routing task says, in the consumer's own loop; return what is held now, and the slots. Raises
-        `WordRefused` or `PoolBounds`, and does nothing then."""
+        """Do what the routing task says, in the consumer's own loop; return what is held now, and the slots: as many as
+        were asked for, within this worker's own bounds, as it may run by an older topology than the leader. Raises
+        `WordRefused`, and does nothing then."""
         node, before = boot.node(), self.pool.limit
-        slots = node.first if word.slots is None else word.slots
+        slots = node.first if word.slots is None else min(max(word.slots, node.first), node.most)
         held = node.holding.held
-        self.pool.check(slots)
         node.holding.hear(word.epoch, word.hold, word.for_s)
         if slots != before:
             self.pool.resize(slots)

@@ -50,17 +50,12 @@ class TaskPool(thread.TaskPool):  # type: ignore[misc]
         super().__init__(*args, **kwargs)
         self.executor = ThreadPoolExecutor(max_workers=boot.node().most)  # `limit` bounds what Celery fetches for them
 
-    def check(self, slots: int) -> None:
-        """Raise `PoolBounds` where the pool may not have so many slots."""
-        node = boot.node()
-        if not node.first <= slots <= node.most:
-            raise PoolBounds(f"{node.place.worker} has {self.limit} slots and may have {node.first} to {node.most}, not "
-                             f"{slots}; the topology says so: [services], concurrency and most")
-
     def resize(self, slots: int) -> None:
         """Have so many slots from now on; jobs that run in those that go end there. Raises `PoolBounds`."""
-        self.check(slots)
         node = boot.node()
+        if not node.first <= slots <= node.most:
+            raise PoolBounds(f"{node.place.worker} has {node.slots} slots and may have {node.first} to {node.most}, not "
+                             f"{slots}; the topology says so: [services], concurrency and most")
         self.limit = node.slots = slots
         node.beat_now()
 

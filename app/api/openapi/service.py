@@ -83,8 +83,8 @@ class CloudWorker(msgspec.Struct):
 
 
 class Cloud(msgspec.Struct):
-    """The cloud: whether all at home reach its queues (null where no queue worker has said), jobs sent that nobody there is
-    known to have begun, jobs that run there, and the workers that live."""
+    """The cloud: whether a queue worker at home reaches its queues (null where none has said; `links` has each), jobs sent
+    that nobody there is known to have begun, jobs that run there, and the workers that live."""
 
     url: str
     prefix: str
