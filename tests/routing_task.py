@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from app.ledger import Ledger
-from app.routing_records import Decision, Remembered
+from app.routing_records import Alert, Decision, Remembered
 from app.routing_rules import Rules
 from app.settings import Settings
 from app.signals import Signals
@@ -16,6 +16,9 @@ from routing.task import Routing
 from tests.clock import Clock
 
 PLAN: Topology = load({}, embedded=False)[1]
+HOLD = Decision(hold={"server-1": ("model", "chat")})
+SLOW = Alert(id="response_s@server-1#1", name="response_s", scope="server-1", opened_s=0.0, value=3.0, threshold=2.0,
+             action="investigate", detail="it is slow")
 
 
 @dataclass(slots=True)

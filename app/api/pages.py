@@ -40,6 +40,7 @@ FILES = {
     "chat-ask.js": _REVALIDATED,
     "chat-composer.js": _REVALIDATED,
     "chat-dom.js": _REVALIDATED,
+    "chat-door.js": _REVALIDATED,
     "chat-drawer.js": _REVALIDATED,
     "chat-icon.svg": _REVALIDATED,
     "chat-list.js": _REVALIDATED,

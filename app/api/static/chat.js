@@ -3,6 +3,7 @@
 import { Conversations } from "./chat-api.js";
 import { Composer } from "./chat-composer.js";
 import { byId } from "./chat-dom.js";
+import { opens } from "./chat-door.js";
 import { Drawer } from "./chat-drawer.js";
 import { List } from "./chat-list.js";
 import { Scroll } from "./chat-scroll.js";
@@ -124,26 +125,8 @@ async function showWhoIsIn(why = "") {
   await attempt(() => Promise.all([list.load().then(title), go()]));
 }
 
-function enter(form, how) {
-  form.addEventListener("submit", async (event) => {
-    event.preventDefault();
-    const button = form.querySelector("button");
-    button.disabled = true;
-    byId("door-problem").textContent = "";
-    try {
-      await how(form.elements);
-      form.reset();
-      await showWhoIsIn();
-    } catch (problem) {
-      byId("door-problem").textContent = problem.message;
-    } finally {
-      button.disabled = false;
-    }
-  });
-}
-
-enter(byId("sign-in"), ({ username, password }) => session.signIn(username.value, password.value));
-enter(byId("use-key"), ({ key }) => session.useKey(key.value.trim()));
+opens(byId("sign-in"), ({ username, password }) => session.signIn(username.value, password.value), showWhoIsIn);
+opens(byId("use-key"), ({ key }) => session.useKey(key.value.trim()), showWhoIsIn);
 byId("sign-out").addEventListener("click", () => attempt(async () => {
   const ended = session.signOut();
   showWhoIsIn();

@@ -2,6 +2,7 @@
 
 import * as parts from "./console-parts.js";
 import { byId, el } from "./chat-dom.js";
+import { opens } from "./chat-door.js";
 import { Problem, Session, pause } from "./chat-session.js";
 import { show } from "./console-morph.js";
 import { moment } from "./console-words.js";
@@ -112,32 +113,14 @@ async function showWhoIsIn(why = "") {
   await showReport();
 }
 
-function enter(form, how) {
-  form.addEventListener("submit", async (event) => {
-    event.preventDefault();
-    const button = form.querySelector("button");
-    button.disabled = true;
-    byId("door-problem").textContent = "";
-    try {
-      await how(form.elements);
-      form.reset();
-      await showWhoIsIn();
-    } catch (problem) {
-      byId("door-problem").textContent = problem.message;
-    } finally {
-      button.disabled = false;
-    }
-  });
-}
-
 async function signOut() {
   const ended = session.signOut();
   showWhoIsIn();
   await ended;
 }
 
-enter(byId("sign-in"), ({ username, password }) => session.signIn(username.value, password.value));
-enter(byId("use-key"), ({ key }) => session.useKey(key.value.trim(), "/v1/status"));
+opens(byId("sign-in"), ({ username, password }) => session.signIn(username.value, password.value), showWhoIsIn);
+opens(byId("use-key"), ({ key }) => session.useKey(key.value.trim(), "/v1/status"), showWhoIsIn);
 byId("sign-out").addEventListener("click", signOut);
 byId("other").addEventListener("click", signOut);
 addEventListener("hashchange", showReport);

@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 
 import msgspec
 import pytest
@@ -17,18 +16,12 @@ from app.errors import StoreUnavailable
 from app.investigations import Investigations
 from app.ledger import Ledger
 from app.routing_board import RoutingBoard
-from app.routing_records import Alert, Decision, Remembered, Shown
+from app.routing_records import Decision, Remembered, Shown
 from app.settings import Settings
-from ops import audit
 from ops.waiting import wait_until
 from routing.task import Routing
-from tests.clock import Clock
 from tests.model_ledger import a_job
-from tests.routing_task import PLAN, Policy, Told, enter, task
-
-HOLD = Decision(hold={"server-1": ("model", "chat")})
-SLOW = Alert(id="response_s@server-1#1", name="response_s", scope="server-1", opened_s=0.0, value=3.0, threshold=2.0,
-             action="investigate", detail="it is slow")
+from tests.routing_task import HOLD, PLAN, SLOW, Policy, Told, enter, task
 
 _CHILD = """
 import os, sys, time
@@ -41,34 +34,6 @@ one = Routing(Settings(redis_url=sys.argv[1], data_dir=Path(sys.argv[2])), load(
 one.start()
 time.sleep(60)
 """
-
-
-@pytest.fixture(autouse=True)
-def books_balance(client: redis.Redis, ledger: Ledger) -> Iterator[None]:
-    yield
-    found = audit.take(client, ledger)
-    assert found.balanced, found.faults
-
-
-@pytest.fixture
-def policy() -> Policy:
-    return Policy(HOLD)
-
-
-@pytest.fixture
-def told() -> Told:
-    return Told()
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-def routing(settings: Settings, policy: Policy, told: Told, clock: Clock) -> Iterator[Routing]:
-    with task(settings, decide=policy, tell=told, clock=clock) as one:
-        yield one
 
 
 def shown(client: redis.Redis) -> Shown | None:

@@ -1,7 +1,6 @@
 """The routing task does as operators wish: it pauses, follows the rules that they set, and watches a second set."""
 
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 
 import msgspec
@@ -11,47 +10,12 @@ import redis
 from app.investigations import Investigations
 from app.ledger import Ledger
 from app.routing_board import RoutingBoard
-from app.routing_records import Alert, Change, Decision, Remembered, Shed
+from app.routing_records import Change, Decision, Remembered, Shed
 from app.routing_rules import Rules
 from app.settings import Settings
 from app.signals import Signals
-from ops import audit
 from routing.task import Routing
-from tests.clock import Clock
-from tests.routing_task import PLAN, Policy, Told, enter, task
-
-HOLD = Decision(hold={"server-1": ("model", "chat")})
-SLOW = Alert(id="response_s@server-1#1", name="response_s", scope="server-1", opened_s=0.0, value=3.0, threshold=2.0,
-             action="investigate", detail="it is slow")
-
-
-@pytest.fixture(autouse=True)
-def books_balance(client: redis.Redis, ledger: Ledger) -> Iterator[None]:
-    yield
-    found = audit.take(client, ledger)
-    assert found.balanced, found.faults
-
-
-@pytest.fixture
-def policy() -> Policy:
-    return Policy(HOLD)
-
-
-@pytest.fixture
-def told() -> Told:
-    return Told()
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-def routing(settings: Settings, policy: Policy, told: Told, clock: Clock) -> Iterator[Routing]:
-    with task(settings, decide=policy, tell=told, clock=clock) as one:
-        yield one
-
+from tests.routing_task import HOLD, PLAN, SLOW, Policy, Told, enter, task
 
 # -- a pause, and the setting
 

@@ -1,6 +1,5 @@
 """What is said in a conversation: turns, other answers to them, and what a worker that was lost leaves of them."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import msgspec
@@ -9,28 +8,10 @@ import redis
 
 from app.api.openapi.conversations import ConversationObject, ConversationPage, MessagePage
 from app.job import State
-from app.ledger import Ledger, Settled, new_owner
-from app.settings import Settings
+from app.ledger import Settled, new_owner
 from tests.gateway import Gateway
 from tests.talk import PLACE, Worker, ask, begin, messages, said
 from workers.tasks import chat
-
-
-@pytest.fixture
-def gateway(client: redis.Redis, settings: Settings) -> Gateway:
-    return Gateway(settings, client)
-
-
-@pytest.fixture
-def begun(gateway: Gateway) -> str:
-    """A conversation."""
-    return begin(gateway)
-
-
-@pytest.fixture
-def worker(client: redis.Redis, settings: Settings, ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> Iterator[Worker]:
-    with Worker.working(ledger, settings, client, monkeypatch) as one:
-        yield one
 
 
 def test_turns_are_answered_in_order_and_told_with_who_answered(gateway: Gateway, begun: str, worker: Worker) -> None:

@@ -4,27 +4,14 @@ Time is the tests' own; Redis and the receivers are real.
 """
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
-import pytest
 import redis
 
 from routing.alerting.post import Post
 from tests.alerts import STACK, START_MS, Walk, an_alert, bodies, json_hook, told, write
 from tests.receiver import Receiver
-
-
-@pytest.fixture
-def receiver() -> Iterator[Receiver]:
-    with Receiver() as one:
-        yield one
-
-
-@pytest.fixture(scope="module")
-def post() -> Post:
-    return Post(timeout_s=0.4)
-
 
 # -- what is told
 

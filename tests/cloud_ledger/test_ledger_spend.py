@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -12,9 +11,7 @@ from app.job import State
 from app.ledger import Cap, Claim, CloudLedger, Ending, Ledger
 from app.routing_rules import Rules
 from app.settings import Settings
-from ops import audit
 from tests.ledger_cloud import BY_HAND, NOW_MS, begun_job, send, sent_job, travel
-from tests.ledger_cloud_rules import Repeating
 from tests.model_cloud import OUT_THERE
 from tests.model_ledger import a_job
 
@@ -22,19 +19,6 @@ from tests.model_ledger import a_job
 RULES = Rules(cloud_jobs_per_minute=5, cloud_money_per_hour=100.0, cloud_price_per_job=0.001,
               cloud_price_per_1000_tokens=0.01)
 COST = 0.00363
-
-
-@pytest.fixture
-def cloud(client: redis.Redis, settings: Settings) -> Repeating:
-    return Repeating(client, settings, now_ms=NOW_MS)
-
-
-@pytest.fixture(autouse=True)
-def books_balance(client: redis.Redis, ledger: Ledger) -> Iterator[None]:
-    ledger.now_ms = NOW_MS
-    yield
-    found = audit.take(client, ledger)
-    assert found.balanced, found.faults
 
 
 def waiting(ledger: Ledger, count: int, **changes: object) -> list[str]:

@@ -1,35 +1,18 @@
 """Jobs are sent to the cloud, and begun there by one run each; every call also made twice."""
 
 import dataclasses
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
-import pytest
 import redis
 
 from app import queues
 from app.job import Route, Service, State
 from app.ledger import Claim, CloudLedger, Ending, Ledger, new_owner
 from app.settings import Settings
-from ops import audit
 from tests.ledger_cloud import BY_HAND, NOW_MS, RULES, begun_job, send, sent_job, travel, voids
 from tests.ledger_cloud_rules import Repeating
 from tests.model_cloud import OUT_THERE
 from tests.model_ledger import PLACE, a_job, a_running_job, everything
-
-
-@pytest.fixture
-def cloud(client: redis.Redis, settings: Settings) -> Repeating:
-    return Repeating(client, settings, now_ms=NOW_MS)
-
-
-@pytest.fixture(autouse=True)
-def books_balance(client: redis.Redis, ledger: Ledger) -> Iterator[None]:
-    ledger.now_ms = NOW_MS
-    yield
-    found = audit.take(client, ledger)
-    assert found.balanced, found.faults
-
 
 # -- sent
 

@@ -1,33 +1,13 @@
 """The model is asked for a title after the first answer; what the caller does to the conversation comes first."""
 
-from collections.abc import Iterator
-
 import msgspec
 import pytest
 import redis
 
-from app.ledger import Ledger
 from app.settings import Settings
 from tests.gateway import Gateway
 from tests.talk import Worker, ask, begin
 from workers.tasks.chat_title import title_of
-
-
-@pytest.fixture
-def gateway(client: redis.Redis, settings: Settings) -> Gateway:
-    return Gateway(settings, client)
-
-
-@pytest.fixture
-def begun(gateway: Gateway) -> str:
-    """A conversation."""
-    return begin(gateway)
-
-
-@pytest.fixture
-def worker(client: redis.Redis, settings: Settings, ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> Iterator[Worker]:
-    with Worker.working(ledger, settings, client, monkeypatch) as one:
-        yield one
 
 
 def title_job(client: redis.Redis, job_id: str) -> str | None:

@@ -1,6 +1,5 @@
 """Conversations over HTTP: made, listed, changed and deleted; each tenant's are its own."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import msgspec
@@ -9,27 +8,9 @@ import redis
 
 from app.conversations import Conversations, turns_key
 from app.job import State
-from app.ledger import Ledger, Settled
-from app.settings import Settings
+from app.ledger import Settled
 from tests.gateway import Gateway
 from tests.talk import Worker, ask, begin
-
-
-@pytest.fixture
-def gateway(client: redis.Redis, settings: Settings) -> Gateway:
-    return Gateway(settings, client)
-
-
-@pytest.fixture
-def begun(gateway: Gateway) -> str:
-    """A conversation."""
-    return begin(gateway)
-
-
-@pytest.fixture
-def worker(client: redis.Redis, settings: Settings, ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> Iterator[Worker]:
-    with Worker.working(ledger, settings, client, monkeypatch) as one:
-        yield one
 
 
 def test_a_conversation_is_made_read_changed_and_deleted(gateway: Gateway) -> None:

@@ -1,7 +1,6 @@
 """A job tells how it went to the cloud and back, and why."""
 
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -10,24 +9,9 @@ import redis
 from app.job import Service
 from app.ledger import CloudLedger, Ledger, new_owner
 from app.settings import Settings
-from ops import audit
 from tests.ledger_cloud import NOW_MS, RULES, begun_job, send, sent_job, travel
-from tests.ledger_cloud_rules import Repeating
 from tests.model_cloud import OUT_THERE
 from tests.model_ledger import PLACE, a_job
-
-
-@pytest.fixture
-def cloud(client: redis.Redis, settings: Settings) -> Repeating:
-    return Repeating(client, settings, now_ms=NOW_MS)
-
-
-@pytest.fixture(autouse=True)
-def books_balance(client: redis.Redis, ledger: Ledger) -> Iterator[None]:
-    ledger.now_ms = NOW_MS
-    yield
-    found = audit.take(client, ledger)
-    assert found.balanced, found.faults
 
 
 def waiting(ledger: Ledger, count: int) -> list[str]:

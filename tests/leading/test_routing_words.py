@@ -1,38 +1,10 @@
 """The routing task tells workers what to take nothing new of, and how many jobs to run: when that differs, and again."""
 
-from collections.abc import Iterator
-
-import pytest
-
 from app.ledger import Ledger
 from app.routing_records import Decision
-from app.settings import Settings
 from routing.task import Routing
 from tests.clock import Clock
-from tests.routing_task import Policy, Told, enter, task
-
-HOLD = Decision(hold={"server-1": ("model", "chat")})
-
-
-@pytest.fixture
-def policy() -> Policy:
-    return Policy(HOLD)
-
-
-@pytest.fixture
-def told() -> Told:
-    return Told()
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-def routing(settings: Settings, policy: Policy, told: Told, clock: Clock) -> Iterator[Routing]:
-    with task(settings, decide=policy, tell=told, clock=clock) as one:
-        yield one
+from tests.routing_task import Policy, Told, enter
 
 
 def test_the_workers_of_a_server_are_told_what_of_their_services_is_held(

@@ -1,7 +1,7 @@
 """Jobs leave the cloud: ended by their run, given back, recalled, lost, cancelled or late; alone and tied to other jobs."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 import redis
@@ -9,25 +9,9 @@ import redis
 from app.job import Lane, Route, Service, State
 from app.ledger import CloudLedger, Ending, Ledger, Settled, new_owner
 from app.settings import Settings
-from ops import audit
-from tests.ledger_cloud import BY_HAND, NOW_MS, RULES, begun_job, is_home, send, sent_job, travel, voids
-from tests.ledger_cloud_rules import Repeating
+from tests.ledger_cloud import BY_HAND, RULES, begun_job, is_home, send, sent_job, travel, voids
 from tests.model_cloud import OUT_THERE
 from tests.model_ledger import PLACE, a_job
-
-
-@pytest.fixture
-def cloud(client: redis.Redis, settings: Settings) -> Repeating:
-    return Repeating(client, settings, now_ms=NOW_MS)
-
-
-@pytest.fixture(autouse=True)
-def books_balance(client: redis.Redis, ledger: Ledger) -> Iterator[None]:
-    ledger.now_ms = NOW_MS
-    yield
-    found = audit.take(client, ledger)
-    assert found.balanced, found.faults
-
 
 # -- ended out there
 

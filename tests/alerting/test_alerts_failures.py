@@ -3,7 +3,6 @@
 Time is the tests' own; Redis and the receivers are real.
 """
 
-from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any
 
@@ -17,17 +16,6 @@ from routing.alerting.outcome import Outcome
 from routing.alerting.post import Post
 from tests.alerts import START_MS, Walk, an_alert, json_hook, told, write
 from tests.receiver import BlackHole, Receiver
-
-
-@pytest.fixture
-def receiver() -> Iterator[Receiver]:
-    with Receiver() as one:
-        yield one
-
-
-@pytest.fixture(scope="module")
-def post() -> Post:
-    return Post(timeout_s=0.4)
 
 
 def test_a_receiver_that_was_down_for_half_a_minute_is_told_all_of_it_afterwards(
