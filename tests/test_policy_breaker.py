@@ -11,7 +11,7 @@ from app.signals import CloudSignals, Signals
 from tests.policy_scene import Course, a_cloud, a_queue, courses, signals
 
 #: An excess of 100 jobs.
-MUCH = a_queue(164)
+MUCH = a_queue(148)
 
 
 def much(**cloud: Any) -> Signals:

@@ -77,20 +77,20 @@ def test_the_history_leads_from_the_beginning_to_how_it_stands(course: list[tupl
 
 
 OPEN = "2 of 2 servers open; "
-OVER = OPEN + "164 waiting, wait 10.2 s of 5 s; "
+OVER = OPEN + "148 waiting, wait 9.2 s of 5 s; "
 
 
 @pytest.mark.parametrize(("seen", "reason"), [
     (signals(), OPEN + "0 waiting, wait 0.0 s of 5 s; nothing need leave"),
-    (signals(queue=a_queue(164)), OVER + "an excess of 100 waits, as there is no cloud"),
-    (signals(queue=a_queue(164), cloud=a_cloud(workers=0)),
+    (signals(queue=a_queue(148)), OVER + "an excess of 100 waits, as there is no cloud"),
+    (signals(queue=a_queue(148), cloud=a_cloud(workers=0)),
      OVER + "an excess of 100 waits, as no cloud worker takes jobs"),
-    (signals(queue=a_queue(164), cloud=a_cloud(reachable=False)),
+    (signals(queue=a_queue(148), cloud=a_cloud(reachable=False)),
      OVER + "an excess of 100 waits, as MNS is not reached"),
-    (signals(queue=a_queue(164), cloud=a_cloud(money_left=0.0)),
+    (signals(queue=a_queue(148), cloud=a_cloud(money_left=0.0)),
      OVER + "an excess of 100 waits, as the cap on money an hour is reached"),
-    (signals(queue=a_queue(164), cloud=a_cloud()), OVER + "100 of an excess of 100 leave for the cloud"),
-    (signals(queue=a_queue(164), cloud=a_cloud(sent=1000)), OVER + "an excess of 100 waits, as the cloud has no room"),
+    (signals(queue=a_queue(148), cloud=a_cloud()), OVER + "100 of an excess of 100 leave for the cloud"),
+    (signals(queue=a_queue(148), cloud=a_cloud(sent=1000)), OVER + "an excess of 100 waits, as the cloud has no room"),
     (signals(cloud=a_cloud(sent=3)), OPEN + "0 waiting, wait 0.0 s of 5 s; 3 come home from the cloud"),
     (signals(HOT, None, queue=a_queue(wait_s=None)),
      "0 of 2 servers open; 1 saturated; 1 down; 0 waiting, wait not known; nothing need leave")])
@@ -106,8 +106,8 @@ def test_how_it_stands_is_told_in_a_sentence(seen: Signals, reason: str) -> None
 def test_why_nothing_leaves_is_told(rules: dict[str, Any], failed: int, lack: str) -> None:
     course = Course(dataclasses.replace(SHIPPED, **rules))
 
-    course.go(signals(queue=a_queue(164), cloud=a_cloud()))
-    course.go(signals(queue=a_queue(164), cloud=a_cloud(posts=failed, posts_failed=failed)))
+    course.go(signals(queue=a_queue(148), cloud=a_cloud()))
+    course.go(signals(queue=a_queue(148), cloud=a_cloud(posts=failed, posts_failed=failed)))
     assert course.decision.reason == OVER + f"an excess of 100 waits, as {lack}"
 
 

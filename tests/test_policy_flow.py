@@ -23,16 +23,16 @@ def sends(queue: Any, cloud: CloudSignals | None, *, seconds: int = 1) -> list[i
 
 
 def test_what_home_begins_within_the_target_wait_stays() -> None:
-    """32 slots, each 2 s a job: 80 in five seconds, of which a fifth is left for what comes between two rounds."""
-    assert sends(a_queue(64), a_cloud(), seconds=60) == [0] * 60
-    assert sends(a_queue(65), a_cloud()) == [1]
-    assert sends(a_queue(74, running=22), a_cloud(), seconds=60) == [0] * 60
+    """32 slots, each 2 s a job: 80 in five seconds, of which two fifths are left for what comes between two rounds."""
+    assert sends(a_queue(48), a_cloud(), seconds=60) == [0] * 60
+    assert sends(a_queue(49), a_cloud()) == [1]
+    assert sends(a_queue(58, running=22), a_cloud(), seconds=60) == [0] * 60
 
 
 def test_the_share_of_the_excess_that_leaves_grows_a_step_at_a_time() -> None:
     course = Course()
 
-    course.go(signals(queue=a_queue(164), cloud=a_cloud()), seconds=20)
+    course.go(signals(queue=a_queue(148), cloud=a_cloud()), seconds=20)
     assert [decision.send for decision in course.decisions] == [25] * 5 + [50] * 5 + [100] * 10
     assert [(change.before, change.after) for change in course.changes("share")] == [
         ("0%", "25%"), ("25%", "50%"), ("50%", "100%")]
@@ -41,7 +41,7 @@ def test_the_share_of_the_excess_that_leaves_grows_a_step_at_a_time() -> None:
 def test_the_share_shrinks_a_step_at_a_time_when_home_has_been_calm() -> None:
     course = Course()
 
-    course.go(signals(queue=a_queue(164), cloud=a_cloud()), seconds=20)
+    course.go(signals(queue=a_queue(148), cloud=a_cloud()), seconds=20)
     course.go(signals(cloud=a_cloud()), seconds=30)
     assert [change.at_s - course.changes("share")[0].at_s for change in course.changes("share")] == [0, 5, 10, 30, 35, 40]
     assert course.remembered.share == 0.0
@@ -71,8 +71,8 @@ def test_what_the_cloud_turns_out_to_be_too_slow_for_comes_home_and_does_not_lea
     course = Course()
     cloud = a_cloud(slots=8, workers=1, pace_s=pace_s, sent=sent, running=8)
 
-    assert course.go(signals(queue=a_queue(164), cloud=cloud)).recall == back
-    after = course.go(signals(queue=a_queue(164 + back), cloud=msgspec.structs.replace(cloud, sent=sent - back)))
+    assert course.go(signals(queue=a_queue(148), cloud=cloud)).recall == back
+    after = course.go(signals(queue=a_queue(148 + back), cloud=msgspec.structs.replace(cloud, sent=sent - back)))
     assert (after.recall, back and after.send) == (0, 0)
 
 
@@ -91,19 +91,19 @@ def test_a_cap_of_nothing_stands_for_no_cloud(cap: str) -> None:
 def test_jobs_keep_why_they_were_sent() -> None:
     course = Course()
 
-    why = course.go(signals(queue=a_queue(164, oldest_s=7.5), cloud=a_cloud())).why
+    why = course.go(signals(queue=a_queue(148, oldest_s=7.5), cloud=a_cloud())).why
     assert why["detail"] == ("of the jobs that wait, 100 would wait about 5 s or longer at home; up to 25 of them leave in "
                              "this round, as 25% of the excess may leave in one round for now")
-    values = {"rule": "overflow", "wait_s": 10.25, "target_wait_s": 5.0, "waiting": 164, "excess": 100, "share": 0.25,
+    values = {"rule": "overflow", "wait_s": 9.25, "target_wait_s": 5.0, "waiting": 148, "excess": 100, "share": 0.25,
               "slots": 32, "pace_s": 2.0}
     assert why | values == why
 
 
 @pytest.mark.parametrize(("waiting", "cloud", "told"), [
-    (164, a_cloud(), "up to 100 of them leave in this round"),
-    (164, a_cloud(jobs_left=7), "up to 7 of them leave in this round, as the cap on jobs a minute allows no more"),
-    (164, a_cloud(money_left=0.05), "up to 5 of them leave in this round, as the cap on money an hour allows no more"),
-    (164, a_cloud(sent=150), "up to 10 of them leave in this round, as the cloud has room for no more"),
+    (148, a_cloud(), "up to 100 of them leave in this round"),
+    (148, a_cloud(jobs_left=7), "up to 7 of them leave in this round, as the cap on jobs a minute allows no more"),
+    (148, a_cloud(money_left=0.05), "up to 5 of them leave in this round, as the cap on money an hour allows no more"),
+    (148, a_cloud(sent=150), "up to 10 of them leave in this round, as the cloud has room for no more"),
     (999, a_cloud(slots=999), "up to 256 of them leave in this round, as no more may leave in one round")])
 def test_jobs_keep_what_limits_how_many_leave_with_them(waiting: int, cloud: CloudSignals, told: str) -> None:
     course = Course()
@@ -115,7 +115,7 @@ def test_jobs_keep_what_limits_how_many_leave_with_them(waiting: int, cloud: Clo
 def test_sending_and_coming_home_are_in_the_history_when_they_begin_and_end() -> None:
     course = Course()
 
-    course.go(signals(queue=a_queue(68), cloud=a_cloud()), seconds=30)
+    course.go(signals(queue=a_queue(52), cloud=a_cloud()), seconds=30)
     course.go(signals(cloud=a_cloud(sent=4)), seconds=12)
     course.go(signals(cloud=a_cloud()), seconds=60)
     assert [(change.before, change.after) for change in course.changes("send")] == [("none", "some"), ("some", "none")]
@@ -129,16 +129,16 @@ def test_when_home_is_calm_as_much_comes_home_as_it_begins_soon() -> None:
 
     course.go(signals(queue=a_queue(running=27), cloud=away), seconds=10)
     assert course.decision.recall == 0
-    assert course.go(signals(queue=a_queue(running=27), cloud=away)).recall == 45  # 5 slots, and 16 a second for 2.5 s
-    assert course.go(signals(queue=a_queue(42), cloud=away)).recall == 0
+    assert course.go(signals(queue=a_queue(running=27), cloud=away)).recall == 37  # 5 slots, and 16 a second for 2 s
+    assert course.go(signals(queue=a_queue(34), cloud=away)).recall == 0
     assert course.go(signals(queue=a_queue(pace_s=None, running=30), cloud=away)).recall == 2
 
 
 def test_what_nobody_in_the_cloud_is_there_to_begin_comes_home_at_once() -> None:
     course = Course()
 
-    course.go(signals(queue=a_queue(164), cloud=a_cloud(sent=12)), seconds=10)
-    assert course.go(signals(queue=a_queue(164), cloud=a_cloud(sent=12, workers=0, slots=0))).recall == 12
+    course.go(signals(queue=a_queue(148), cloud=a_cloud(sent=12)), seconds=10)
+    assert course.go(signals(queue=a_queue(148), cloud=a_cloud(sent=12, workers=0, slots=0))).recall == 12
 
 
 def test_what_comes_home_does_not_leave_again() -> None:
@@ -147,7 +147,7 @@ def test_what_comes_home_does_not_leave_again() -> None:
     home = course.decision.recall
 
     course.go(signals(queue=a_queue(home), cloud=a_cloud(sent=100 - home)), seconds=60)
-    assert (home, [decision.send for decision in course.decisions if decision.send]) == (40, [])
+    assert (home, [decision.send for decision in course.decisions if decision.send]) == (32, [])
 
 
 @given(course=courses)

@@ -13,7 +13,7 @@ from routing.policy import decide
 from tests.policy_scene import SHIPPED, Course, a_cloud, a_queue, courses, signals
 
 #: An excess of 100 jobs.
-MUCH = a_queue(164)
+MUCH = a_queue(148)
 
 AT_CAP = {"jobs_left": 0, "jobs_minute": 600}
 

@@ -115,7 +115,7 @@ def test_refusing_takes_one_step_in_step_s_at_most_and_ends_when_the_wait_is_sho
 
 def test_at_the_cap_new_jobs_are_refused_where_the_rules_say_so_until_there_is_no_excess() -> None:
     course = Course(dataclasses.replace(SHIPPED, at_cap=AtCap.SHED))
-    capped = signals(queue=a_queue(164), cloud=AT_CAP)
+    capped = signals(queue=a_queue(148), cloud=AT_CAP)
 
     assert course.go(capped).shed.lanes == BATCH
     assert course.go(capped, seconds=20).shed.lanes == ALL
