@@ -1,8 +1,8 @@
 """What home can do with the model jobs that wait, by Little's law.
 
 Of `slots`, each busy for `pace_s` a job, `slots / pace_s` jobs end in a second. So those that begin within the target wait
-are as many as there are free slots now, and `slots / pace_s * target_wait_s` more. What waits beyond three fifths of that is
-the excess: jobs come between two rounds, slots become free together, and no pace is exact.
+are as many as there are free slots now, and `slots / pace_s * target_wait_s` more. What waits beyond three fifths of that
+is the excess: jobs come between two rounds, slots become free together, and no pace is exact.
 Where no pace or no slot is known, no wait can be foretold, and what has waited too long already says it: then all beyond
 the free slots is the excess. So it is, too, while home is pressed: every server is saturated, and what cannot begin at once
 is better off elsewhere.
@@ -11,9 +11,9 @@ is better off elsewhere.
 from app.signals import QueueSignals
 from routing.policy.round import MANY, Round
 
-#: What home is left with is aimed at this part of the target wait. Measured with jobs of 1.5 s, six a second, and a target of
-#: 5 s: aimed at four fifths, the last ones waited up to 5.5 s for as long as the load lasted, a round longer than foretold
-#: and until the slots, which had begun together, were free together.
+#: What home is left with is aimed at this part of the target wait. Measured with jobs of 1.5 s, six a second, and a target
+#: of 5 s: aimed at four fifths, the last ones waited up to 5.5 s for as long as the load lasted, a round longer than
+#: foretold and until the slots, which had begun together, were free together.
 AIMED = 0.6
 
 #: Home takes back what it can begin in this part of the target wait, so that what comes home does not leave again.
