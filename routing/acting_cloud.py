@@ -22,6 +22,7 @@ from app.settings import Settings
 from routing.cloud.post import Post
 from routing.cloud.sending import Sender, Sent
 
+_ANSWER_S = 4.0  # for MNS to take a message; three that it does not take in time are the end of it (the breaker)
 _BATCH = 16  # jobs at a time, before it is looked whether the order still stands
 
 
@@ -40,7 +41,7 @@ class Sending:
 
     def __init__(self, client: redis.Redis, settings: Settings, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._post = Post(settings)
+        self._post = Post(settings, answer_timeout_s=_ANSWER_S)
         self._sender = Sender(CloudLedger(client, settings), self._post, settings)
         self._lock = threading.Lock()
         self._order: Order | None = None

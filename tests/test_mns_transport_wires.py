@@ -68,11 +68,10 @@ def test_a_connection_is_used_again_and_not_when_the_server_has_closed_it() -> N
     one.http.close()
 
 
-def test_an_answer_is_not_waited_for_longer_than_the_poll_and_some(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("routing.mns.http._ANSWER_S", 0.3)
+def test_an_answer_is_not_waited_for_longer_than_the_poll_and_some() -> None:
     gone = threading.Event()
     server = HttpServer(lambda _: Response(204 if gone.wait(10) else 500))
-    one = Service(f"127.0.0.1:{server.port}", credentials=StaticProvider(*KEY))
+    one = Service(f"127.0.0.1:{server.port}", credentials=StaticProvider(*KEY), answer_timeout_s=0.3)
     began = time.monotonic()
     with pytest.raises(Unreachable, match="no answer in time"):
         one.receive("jobs", 1, wait_s=1)

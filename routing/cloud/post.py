@@ -59,10 +59,12 @@ class PerhapsPosted(TandemError):
 
 
 class Post:
-    """A connection that messages go out by; it is made when there is something to send. For one thread."""
+    """A connection that messages go out by; it is made when there is something to send. For one thread. `options` are those
+    of the transport, over the usual ones."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, **options: Any) -> None:
         self._settings = settings
+        self._options = options
         self._connection: Connection | None = None
         self._channel: Any = None
 
@@ -111,7 +113,7 @@ class Post:
     def _opened(self) -> Any:
         """Return the channel. Not kombu's default one, which tries to connect for as long as it takes."""
         if self._channel is None:
-            self._connection = broker.connected(self._settings)
+            self._connection = broker.connected(self._settings, **self._options)
             self._channel = self._connection.channel()
         return self._channel
 

@@ -26,17 +26,19 @@ from routing.mns.errors import Unreachable, of_status
 
 _KEPT = 16  # idle connections at most
 _KEPT_S = 30.0  # longer than that idle, a connection may have been forgotten by what lies between
-_ANSWER_S = 10.0  # for the service to answer, on top of what it was asked to wait
 _WAIT = re.compile(r"[?&]waitseconds=(\d+)")
 _OWN_HEADER = "x-mns-request-id"  # each answer of MNS has it
 _OWN_ANSWER = re.compile(r"<(Error|Errors|Messages)\b")  # elements of an error as MNS words it
 
 
 class PooledHttp:
-    """Connections to one endpoint. `host` may end in `:port`. `tls` None means plain HTTP."""
+    """Connections to one endpoint. `host` may end in `:port`. `tls` None means plain HTTP. `answer_timeout_s` is for the
+    service to answer, on top of what it was asked to wait."""
 
-    def __init__(self, host: str, *, tls: ssl.SSLContext | None = None, connect_timeout_s: float = 5.0) -> None:
-        self._host, self._tls, self._connect_timeout_s = host, tls, connect_timeout_s
+    def __init__(self, host: str, *, tls: ssl.SSLContext | None = None, connect_timeout_s: float = 5.0,
+                 answer_timeout_s: float = 10.0) -> None:
+        self._host, self._tls = host, tls
+        self._connect_timeout_s, self._answer_timeout_s = connect_timeout_s, answer_timeout_s
         self._pid, self._lock = os.getpid(), threading.Lock()
         self._idle: list[tuple[http.client.HTTPConnection, float]] = []  # with when it became so; the last one goes first
         self._kept = _KEPT
@@ -93,7 +95,7 @@ class PooledHttp:
             connection.timeout = self._bounded(self._connect_timeout_s)
             connection.connect()
             cast(socket.socket, connection.sock).setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        connection.sock.settimeout(self._bounded(_ANSWER_S + (int(asked[1]) if asked else 0)))
+        connection.sock.settimeout(self._bounded(self._answer_timeout_s + (int(asked[1]) if asked else 0)))
         connection.request(request.method, request.uri, request.data or None, request.header)
         response = connection.getresponse()
         # the SDK looks for `x-mns-request-id` in lower case

@@ -45,6 +45,7 @@ class Options:
     credentials: Any = None  # an object with get_credentials(), as the SDK wants one
     store: Store | str | None = None  # for bodies that do not fit: a store or the URL of one, see `stores`
     connect_timeout_s: float = 5.0
+    answer_timeout_s: float = 10.0  # for the service to answer, on top of what it was asked to wait
     ca_file: str | None = None  # PEM; for a server whose certificate the system's CAs do not cover
     compress_above: int = 8192  # bytes; larger bodies are compressed
     priorities: bool = False  # pass kombu's priorities (0 to 9, 9 first) on to MNS
@@ -59,6 +60,7 @@ class Options:
             for name, least, most in (
                 ("visibility_timeout", 1, LONGEST_VISIBILITY_S), ("wait_time_seconds", 0, LONGEST_POLL_S),
                 ("max_lease_seconds", 1, 14 * 86400), ("max_receives", 1, 1_000_000), ("connect_timeout_s", 0.01, 300),
+                ("answer_timeout_s", 0.1, 300),
                 ("compress_above", 0, 2**31), ("outage_s", 0, 86400), ("close_within_s", 0.5, 300))
             if not isinstance(value := getattr(self, name), (int, float)) or isinstance(value, bool)
             or not least <= value <= most]

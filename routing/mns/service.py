@@ -44,8 +44,8 @@ class Service:
     """MNS at `host` (`name[:port]`). `tls` None means plain HTTP. Every method raises MnsError."""
 
     def __init__(self, host: str, *, credentials: Provider, tls: SSLContext | None = None, connect_timeout_s: float = 5.0,
-                 figures: Figures | None = None) -> None:
-        self.http = PooledHttp(host, tls=tls, connect_timeout_s=connect_timeout_s)
+                 answer_timeout_s: float = 10.0, figures: Figures | None = None) -> None:
+        self.http = PooledHttp(host, tls=tls, connect_timeout_s=connect_timeout_s, answer_timeout_s=answer_timeout_s)
         self.host = host
         self._figures, self._credentials = figures or Figures(), credentials
         self._account = Account(f"{'http' if tls is None else 'https'}://{host}", credentials_provider=credentials)

@@ -131,7 +131,8 @@ class Transport(virtual.Transport):  # type: ignore[misc]
                                     file=options.credentials_file)
         secure = self._secure or bool(client.ssl)
         service = Service(self._host(), credentials=provider, tls=tls_context(options.ca_file) if secure else None,
-                          connect_timeout_s=options.connect_timeout_s, figures=options.figures)
+                          connect_timeout_s=options.connect_timeout_s, answer_timeout_s=options.answer_timeout_s,
+                          figures=options.figures)
         store = open_store(options.store, provider) if isinstance(options.store, str) else options.store
         queues = Queues(service, visibility_s=options.visibility_s, create_missing=options.create_missing)
         leases = Leases(service, visibility_s=options.visibility_s, longest_s=options.max_lease_seconds, store=store,
