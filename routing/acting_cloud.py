@@ -22,7 +22,7 @@ from app.settings import Settings
 from routing.cloud.post import Post
 from routing.cloud.sending import Sender, Sent
 
-_ANSWER_S = 4.0  # for MNS to take a message; three that it does not take in time are the end of it (the breaker)
+_ANSWER_S = 4.0  # for MNS to take a message; what it does not take in time counts for the breaker
 _BATCH = 16  # jobs at a time, before it is looked whether the order still stands
 
 

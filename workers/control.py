@@ -4,8 +4,9 @@
         "epoch": 7, "hold": ["model"], "slots": None, "for_s": 15.0})
 
 The worker takes nothing new of the services in `hold`, and of no others by this wish, for `for_s` or until the next word;
-what runs ends. It runs `slots` jobs at a time; None: as many as it started with. A word of an earlier epoch than the last
-one is refused, and so is one that cannot be read, with a reply that says why; nothing of it is done then.
+what runs ends. It runs `slots` jobs at a time, as far as its own bounds allow; None: as many as it started with. A word of
+an earlier epoch than the last one is refused, and so is one that cannot be read, with a reply that says why; nothing of it
+is done then.
 """
 
 from dataclasses import dataclass
